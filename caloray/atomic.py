@@ -1,0 +1,157 @@
+"""Write-then-rename: a reader never sees half a file.
+
+Everything that caloray leaves on disk goes through here: the content is written to a temporary name in
+the target's folder, fsynced, renamed, and the folder is fsynced. Temporary names end in ``.tmp`` and are
+ignored by every reader; :func:`sweep` removes those that a killed process left behind.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "commit_directory",
+    "digest_json",
+    "require_space",
+    "sha256_bytes",
+    "sha256_file",
+    "staging",
+    "sweep",
+    "write_bytes",
+    "write_json",
+]
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from caloray.errors import StorageError
+
+TEMPORARY = ".tmp"
+
+
+def sha256_bytes(data: bytes) -> str:
+    """Hexadecimal sha256 of ``data``."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """Hexadecimal sha256 of a file's content, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest_json(value: object) -> str:
+    """Hexadecimal sha256 of a JSON value in canonical form (sorted keys, no spaces)."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return sha256_bytes(text.encode())
+
+
+@contextmanager
+def staging(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; rename it to ``path`` when the block ends well.
+
+    Works for a file that any library writes. On an exception nothing is left behind.
+
+    Raises:
+        StorageError: The disk is full, read-only or not writable.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}{TEMPORARY}")
+    try:
+        yield temporary
+        _fsync(temporary)
+        os.replace(temporary, path)
+        _fsync(path.parent)
+    except OSError as error:
+        _remove(temporary)
+        raise storage_error(error, path) from error
+    except BaseException:
+        _remove(temporary)
+        raise
+
+
+def write_bytes(path: Path, data: bytes) -> str:
+    """Write ``data`` to ``path`` atomically and return its sha256."""
+    with staging(path) as temporary:
+        temporary.write_bytes(data)
+    return sha256_bytes(data)
+
+
+def write_json(path: Path, value: object) -> str:
+    """Write ``value`` as indented JSON with a final newline; return the file's sha256."""
+    text = json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n"
+    return write_bytes(path, text.encode())
+
+
+def commit_directory(temporary: Path, final: Path) -> None:
+    """Rename a completely written folder to its final name, which must not exist yet.
+
+    Every file is fsynced first, so the final name implies complete content.
+    """
+    for file in sorted(temporary.rglob("*")):
+        if file.is_file():
+            _fsync(file)
+    _fsync(temporary)
+    try:
+        os.replace(temporary, final)
+    except OSError as error:
+        raise storage_error(error, final) from error
+    _fsync(final.parent)
+
+
+def sweep(directory: Path) -> list[Path]:
+    """Remove temporary files and folders directly inside ``directory``; return what was removed."""
+    stale = sorted(directory.glob(f"*{TEMPORARY}")) if directory.is_dir() else []
+    for path in stale:
+        _remove(path)
+    return stale
+
+
+def require_space(directory: Path, needed: int) -> None:
+    """Refuse to start a write of ``needed`` bytes that cannot fit.
+
+    Raises:
+        StorageError: With both figures, before anything is written.
+    """
+    probe = directory
+    while not probe.exists():
+        probe = probe.parent
+    free = shutil.disk_usage(probe).free
+    if free < needed:
+        raise StorageError(
+            f"{directory}: need {needed / 1e9:.2f} GB, have {free / 1e9:.2f} GB free",
+            hint="free some space or choose another output directory",
+            needed=needed,
+            free=free,
+        )
+
+
+def storage_error(error: OSError, path: Path) -> StorageError:
+    """Translate an OSError of a write to ``path`` into one line that says what to do."""
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return StorageError(
+            f"{path}: no space left on the device while writing",
+            hint="free some space and run the same command again; finished files are kept",
+        )
+    reason = error.strerror or str(error)
+    return StorageError(f"{path}: cannot be written ({reason})", hint="check the path and its permissions")
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,321 @@
+"""Bundles: one trained model, whole, in a directory that anyone can check and sample from.
+
+A bundle holds ``bundle.json`` (scheme, fitted preprocessing, geometry, hashes, provenance), one safetensors file of
+weights per component and ``golden.safetensors``, a few showers with the request that made them. Nothing in it is
+executable and nothing is unpickled; masks and degrees are rebuilt from the config, permutations are stored.
+
+    from caloray.bundle import Bundle
+    bundle = Bundle.load("runs/demo/bundle")
+    showers = bundle.sample([1000.0, 5000.0], seed=1)
+    showers.voxels.sum(axis=1)
+"""
+
+from __future__ import annotations
+
+__all__ = ["Bundle", "GoldenReport", "numerics", "save_bundle", "verify_bundle"]
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from nflows.flows.base import Flow
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from caloray import __version__
+from caloray.atomic import TEMPORARY, commit_directory, sha256_file, write_json
+from caloray.bundle_file import FORMAT, BundleFile, ComponentEntry, GoldenEntry, read_bundle_file
+from caloray.errors import BundleError, ConfigError
+from caloray.geometry import Geometry
+from caloray.preprocess.statistics import TrainingStatistics
+from caloray.rng import StreamKey
+from caloray.schemes.build import Scheme, SchemeConfig, build_scheme
+from caloray.showers import Showers
+
+GOLDEN_SHOWERS = 16
+DERIVED = (".mask", ".degrees")
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A trained model, ready to sample.
+
+    Args:
+        path: Its directory.
+        file: The checked content of ``bundle.json``.
+        scheme: The factorisation, with fitted preprocessing.
+        flows: The trained flow of each component, in evaluation mode.
+    """
+
+    path: Path
+    file: BundleFile
+    scheme: Scheme
+    flows: Mapping[str, Flow]
+
+    @staticmethod
+    def load(path: str | Path, device: str = "cpu") -> Bundle:
+        """Open a bundle and verify the hash of every file.
+
+        Raises:
+            BundleError: A file is missing, altered, unsafe, a pickle, or of a newer format.
+        """
+        directory = Path(path)
+        file = read_bundle_file(directory)
+        statistics = TrainingStatistics(**file.statistics)
+        scheme = build_scheme(file.scheme, file.readout, statistics, file.seed)
+        flows = {
+            name: _load_flow(directory, scheme, name, entry, device)
+            for name, entry in file.components.items()
+        }
+        missing = set(scheme.components) - set(flows)
+        if missing:
+            raise BundleError(f"{directory}: no weights for component {', '.join(sorted(missing))}")
+        return Bundle(directory, file, scheme, flows)
+
+    @cached_property
+    def geometry(self) -> Geometry:
+        """The readout."""
+        return self.file.readout
+
+    @property
+    def digest(self) -> str:
+        """The bundle's name: a hash over everything that determines its showers."""
+        return self.file.digest
+
+    @property
+    def block_size(self) -> int:
+        """Showers per block, the unit of randomness and numerics."""
+        return self.file.block_size
+
+    @property
+    def energy_range(self) -> tuple[float, float]:
+        """Smallest and largest incident energy of the training split [MeV]."""
+        return self.file.statistics["min_incident"], self.file.statistics["max_incident"]
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """Provenance: data, training summary, versions."""
+        return self.file.info
+
+    def sample_block(self, energies: np.ndarray, seed: int, block: int, attempt: int = 0) -> np.ndarray:
+        """Showers of one block; the bytes depend on the arguments alone.
+
+        A short block is filled up with its last energy, so that the arithmetic is that of a whole one, and torch
+        runs on one thread meanwhile, so that the number of cores does not matter.
+
+        Args:
+            energies: (n,) incident energies [MeV], 1 <= n <= block_size.
+            seed: The request's seed.
+            block: Index of the block.
+            attempt: Number of the redraw.
+
+        Returns:
+            (n, n_voxels) float32 [MeV].
+
+        Raises:
+            ConfigError: There are no energies, or more than fit into a block.
+            NumericalError: A component gave no finite number.
+        """
+        count = len(energies)
+        if not 1 <= count <= self.block_size:
+            raise ConfigError(f"a block takes 1 to {self.block_size} energies, got {count}")
+        padded = np.concatenate([energies, np.repeat(energies[-1:], self.block_size - count)])
+        with _one_thread():
+            voxels = self.scheme.sample(self.flows, padded, StreamKey(seed, "", "", block, attempt))
+        return voxels[:count]
+
+    def sample(self, energies: Sequence[float] | np.ndarray, seed: int = 0) -> Showers:
+        """Showers for the given incident energies [MeV], in order.
+
+        Raises:
+            ConfigError: An energy lies outside the trained range.
+        """
+        values = np.asarray(energies, dtype=np.float64).reshape(-1)
+        low, high = self.energy_range
+        outside = ~((values >= low) & (values <= high))
+        if outside.any():
+            raise ConfigError(
+                f"incident energy {values[outside][0]:g} MeV lies outside the trained range {low:g} to {high:g} MeV",
+                hint="choose energies inside the range; `caloray generate --allow-extrapolation` overrides",
+            )
+        blocks = [
+            self.sample_block(values[start : start + self.block_size], seed, index)
+            for index, start in enumerate(range(0, len(values), self.block_size))
+        ]
+        voxels = np.concatenate(blocks) if blocks else np.empty((0, self.geometry.n_voxels), np.float32)
+        return Showers(values, voxels, np.arange(len(values)))
+
+
+@dataclass(frozen=True)
+class GoldenReport:
+    """How the golden showers came out on this machine.
+
+    Args:
+        identical: Bit for bit as stored.
+        largest: Largest deviation of a voxel [MeV].
+        relative: Largest deviation of a shower's energy, relative.
+        same_numerics: Whether versions and CPU capability are those that made the golden showers.
+    """
+
+    identical: bool
+    largest: float
+    relative: float
+    same_numerics: bool
+
+
+def save_bundle(
+    directory: Path,
+    *,
+    config: SchemeConfig,
+    geometry: Geometry,
+    statistics: TrainingStatistics,
+    seed: int,
+    weights: Mapping[str, Mapping[str, Tensor]],
+    block_size: int = 256,
+    info: Mapping[str, Any] | None = None,
+) -> Bundle:
+    """Write a bundle, complete or not at all; an older one of that name is replaced.
+
+    Args:
+        directory: Where.
+        config: Settings of the scheme.
+        geometry: The readout.
+        statistics: Extremes of the training split.
+        seed: Seed of the training run.
+        weights: State dict of every component.
+        block_size: Showers per block.
+        info: Provenance; must not hold times or hosts if equal trainings are to give equal bundles.
+    """
+    scheme = build_scheme(config, geometry, statistics, seed)
+    temporary = directory.with_name(directory.name + TEMPORARY)
+    shutil.rmtree(temporary, ignore_errors=True)
+    (temporary / "components").mkdir(parents=True)
+    entries = {name: _save_component(temporary, scheme, name, weights[name]) for name in scheme.components}
+    file = BundleFile(
+        format=FORMAT,
+        caloray=__version__,
+        scheme=config,
+        seed=seed,
+        statistics=statistics.to_dict(),
+        geometry=geometry.to_dict(),
+        geometry_digest=geometry.digest,
+        block_size=block_size,
+        components=entries,
+        golden=None,
+        info=dict(info or {}),
+    )
+    write_json(temporary / "bundle.json", file.model_dump(mode="json"))
+    golden = _make_golden(temporary)
+    write_json(temporary / "bundle.json", file.model_copy(update={"golden": golden}).model_dump(mode="json"))
+    if directory.exists():
+        shutil.rmtree(directory)
+    commit_directory(temporary, directory)
+    return Bundle.load(directory)
+
+
+def verify_bundle(path: str | Path) -> GoldenReport:
+    """Check every hash, sample the golden showers again and compare.
+
+    Raises:
+        BundleError: As :meth:`Bundle.load`; or the golden showers are missing or deviate by more than 1e-3.
+    """
+    bundle = Bundle.load(path)
+    golden = bundle.file.golden
+    if golden is None:
+        raise BundleError(f"{bundle.path}: bundle.json has no golden sample")
+    stored = load_file(golden.checked(bundle.path))["voxels"].numpy()
+    found = bundle.sample_block(np.array(golden.energies), golden.seed, 0)
+    total = np.maximum(stored.sum(axis=1), 1e-12)
+    report = GoldenReport(
+        identical=bool(np.array_equal(stored, found)),
+        largest=float(np.abs(found - stored).max()),
+        relative=float((np.abs(found.sum(axis=1) - stored.sum(axis=1)) / total).max()),
+        same_numerics=golden.numerics == numerics(),
+    )
+    if not report.identical and (report.same_numerics or report.relative > 1e-3):
+        raise BundleError(
+            f"{bundle.path}: golden showers deviate by {report.largest:.3g} MeV in a voxel, "
+            f"{report.relative:.3g} in a shower's energy",
+            hint="the installation computes something else than the one that made the bundle; run `caloray doctor`",
+        )
+    return report
+
+
+def numerics() -> dict[str, str]:
+    """What bit-identity depends on besides the request: versions, device type, CPU capability."""
+    return {
+        "caloray": __version__,
+        "torch": str(torch.__version__).partition("+")[0],
+        "numpy": np.__version__,
+        "device": "cpu",
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+    }
+
+
+def _load_flow(
+    directory: Path, scheme: Scheme, name: str, entry: ComponentEntry, device: str
+) -> Flow:
+    weights = load_file(entry.checked(directory))
+    flow = scheme.component(name).build()
+    own = flow.state_dict()
+    needed = {key for key in own if not key.endswith(DERIVED)}
+    wrong = sorted(needed ^ weights.keys()) or [k for k in needed if own[k].shape != weights[k].shape]
+    if wrong:
+        raise BundleError(
+            f"{directory / entry.path}: tensor {wrong[0]} does not fit component {name}",
+            hint="weights and bundle.json come from different models",
+        )
+    flow.load_state_dict({key: weights.get(key, own[key]) for key in own})
+    dtype = weights[next(k for k in weights if k.endswith("weight"))].dtype
+    return flow.to(device, dtype).eval().requires_grad_(requires_grad=False)
+
+
+def _save_component(
+    directory: Path, scheme: Scheme, name: str, weights: Mapping[str, Tensor]
+) -> ComponentEntry:
+    component = scheme.component(name)
+    relative = f"components/{name}.safetensors"
+    kept = {k: v.contiguous() for k, v in weights.items() if not k.endswith(DERIVED)}
+    save_file(kept, directory / relative)
+    return ComponentEntry(
+        path=relative,
+        sha256=sha256_file(directory / relative),
+        bytes=(directory / relative).stat().st_size,
+        parameters=component.parameters,
+        features=component.features,
+        context_features=component.context_features,
+    )
+
+
+def _make_golden(directory: Path) -> GoldenEntry:
+    bundle = Bundle.load(directory)
+    low, high = bundle.energy_range
+    energies = np.exp(np.linspace(np.log(low), np.log(high), min(GOLDEN_SHOWERS, bundle.block_size)))
+    energies = energies.clip(low, high)
+    voxels = bundle.sample_block(energies, seed=0, block=0)
+    file = directory / "golden.safetensors"
+    save_file({"voxels": torch.from_numpy(np.ascontiguousarray(voxels))}, file)
+    return GoldenEntry(
+        path=file.name,
+        sha256=sha256_file(file),
+        bytes=file.stat().st_size,
+        seed=0,
+        energies=tuple(energies.tolist()),
+        numerics=numerics(),
+    )
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

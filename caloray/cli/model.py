@@ -1,0 +1,80 @@
+"""``caloray model``: look at a bundle and check it."""
+
+from __future__ import annotations
+
+__all__ = ["app"]
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from caloray.cli.console import print_json, print_table, say
+
+if TYPE_CHECKING:
+    from caloray.bundle import Bundle
+
+app = typer.Typer(help="Look at a bundle and check it.", no_args_is_help=True)
+
+BundleArgument = Annotated[Path, typer.Argument(help="Bundle directory.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command(epilog="Example: caloray model inspect runs/demo/bundle")
+def inspect(bundle: BundleArgument, *, as_json: AsJson = False) -> None:
+    """Say what a bundle holds: geometry, components, energies, origin."""
+    from caloray.bundle import Bundle
+
+    model = Bundle.load(bundle)
+    if as_json:
+        print_json({"path": str(bundle), "digest": model.digest, **model.file.model_dump(mode="json")})
+        return
+    print_table(("", "value"), _facts(model), title=str(bundle))
+    print_table(("component", "features", "context", "parameters", "sha256"), _components(model))
+
+
+@app.command(epilog="Example: caloray model verify runs/demo/bundle")
+def verify(bundle: BundleArgument, *, as_json: AsJson = False) -> None:
+    """Check every hash, draw the golden showers again and compare.
+
+    Exit status 0 when they are the stored ones, or close to them on a machine of another kind; 66 otherwise.
+    """
+    from caloray.bundle import verify_bundle
+
+    report = verify_bundle(bundle)
+    if as_json:
+        print_json({"path": str(bundle), **asdict(report)})
+    elif report.identical:
+        say(f"{bundle}: every hash is right and the golden showers are the same to the last bit")
+    else:
+        far = f"{report.largest:.3g} MeV in a voxel, {report.relative:.3g} in a shower's energy"
+        say(f"{bundle}: every hash is right; made with other versions or on another CPU: up to {far} apart")
+
+
+def _facts(model: Bundle) -> list[tuple[str, object]]:
+    geometry, (low, high) = model.geometry, model.energy_range
+    return [
+        ("digest", model.digest),
+        ("scheme", model.file.scheme.kind),
+        ("geometry", f"{geometry.name}: {geometry.n_layers} layers, {geometry.n_voxels} voxels"),
+        ("geometry digest", geometry.digest),
+        ("incident energies [MeV]", f"{low:g} to {high:g}"),
+        ("block size", model.block_size),
+        ("made with", f"caloray {model.file.caloray}"),
+        ("seed", model.file.seed),
+        *((name, _short(value)) for name, value in model.info.items()),
+    ]
+
+
+def _components(model: Bundle) -> list[tuple[object, ...]]:
+    return [
+        (name, entry.features, entry.context_features, f"{entry.parameters:,}", entry.sha256[:16])
+        for name, entry in model.file.components.items()
+    ]
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_short(item)}" for key, item in value.items())
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,24 @@
+"""``caloray track``: send metrics that were spooled while the tracking server was away."""
+
+from __future__ import annotations
+
+__all__ = ["app"]
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="Experiment tracking.", no_args_is_help=True)
+
+
+@app.callback()
+def _group() -> None:
+    """Keep ``sync`` a subcommand although it is alone."""
+
+
+@app.command(epilog="Example: caloray track sync runs/demo")
+def sync(run: Annotated[Path, typer.Argument(help="Run directory.")]) -> None:
+    """Send what was spooled in a run directory to its MLflow server."""
+    del run
+    raise NotImplementedError  # DIST

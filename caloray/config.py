@@ -1,0 +1,245 @@
+"""The run config: one YAML file is one complete run.
+
+Every section is the settings class of the room that carries it out. Unknown keys are refused with a suggestion, values
+are checked before anything starts, and ``a.b=c`` overrides are parsed as YAML.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "ClusterConfig",
+    "EvaluationConfig",
+    "GenerationConfig",
+    "RunConfig",
+    "WorkerConfig",
+    "load_config",
+]
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from caloray.errors import ConfigError
+from caloray.generation.energies import EnergySpec
+from caloray.io.ingest_plan import IngestConfig
+from caloray.schemes.build import SchemeConfig
+from caloray.schemes.inductive import COMPONENTS
+from caloray.schemes.inductive_config import InductiveConfig
+from caloray.tracking import TrackingConfig
+from caloray.training.config import TrainingConfig
+
+MAX_YAML = 1 << 20
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class ClusterConfig(_Section):
+    """Which Ray to use.
+
+    Args:
+        address: "local" starts a small one on this machine; "auto" or host:port joins a running one. Inside a job
+            submitted to a cluster the job's own Ray is joined whatever stands here.
+        num_cpus: Logical CPUs of a local Ray; None takes the machine's.
+        object_store_gb: Shared memory of a local Ray [GB].
+        allow_unauthenticated: Join a Ray that other machines can reach although it asks for no token.
+    """
+
+    address: str = "local"
+    num_cpus: int | None = Field(None, ge=1)
+    object_store_gb: float = Field(1.0, gt=0)
+    allow_unauthenticated: bool = False
+
+
+class WorkerConfig(_Section):
+    """Resources of one component's training.
+
+    Args:
+        workers: Data-parallel workers; each batch is divided among them.
+        cpus: CPUs of each worker, also its number of torch threads (at least one).
+        gpus: GPUs of each worker; fractions share one.
+        max_failures: Restarts after a lost worker.
+    """
+
+    workers: int = Field(1, ge=1)
+    cpus: float = Field(1.0, gt=0)
+    gpus: float = Field(0.0, ge=0)
+    max_failures: int = Field(3, ge=0)
+
+
+class GenerationConfig(_Section):
+    """The showers that a run makes for its own evaluation.
+
+    Args:
+        n: How many; None makes as many as there are incident energies.
+        energies: Their incident energies; None takes those of the held-out test split.
+        seed: Seed of the showers.
+        blocks_per_shard: Blocks in one shard.
+        workers: Ray workers; 0 generates in the driver's process.
+        hdf5: Also write ``showers.hdf5`` in the CaloChallenge's format.
+    """
+
+    n: int | None = Field(None, ge=1)
+    energies: EnergySpec | None = None
+    seed: int = Field(0, ge=0)
+    blocks_per_shard: int = Field(8, ge=1)
+    workers: int = Field(0, ge=0)
+    hdf5: bool = True
+
+
+class EvaluationConfig(_Section):
+    """How the generated showers are compared with the held-out ones.
+
+    Args:
+        split: Split of the reference.
+        threshold: Voxels below it are zero in both samples [MeV]; None takes the challenge's for the geometry.
+        seed: Seed of the random halves behind the floors.
+        figures: Draw figures.
+    """
+
+    split: str = "test"
+    threshold: float | None = Field(None, ge=0)
+    seed: int = Field(0, ge=0)
+    figures: bool = True
+
+
+class RunConfig(_Section):
+    """One complete run: data, scheme, training, generation, evaluation, and where it all happens.
+
+    Args:
+        name: Name of the run in MLflow and on Ray.
+        seed: Seed of initial weights, permutations, shuffles and training noise.
+        output: The run's directory.
+        data: Input files, split, policy; shards are made in ``<output>/shards``.
+        scheme: Factorisation, preprocessing and architectures.
+        training: Settings of each component's training.
+        workers: Resources of each component's training.
+        block_size: Showers per block of the bundle.
+        generation: Showers made after training.
+        evaluation: Comparison with the held-out split.
+        tracking: MLflow.
+        cluster: Ray.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    seed: int = Field(1, ge=0, lt=2**63)
+    output: Path
+    data: IngestConfig
+    scheme: SchemeConfig = InductiveConfig()
+    training: Mapping[str, TrainingConfig] = {}
+    workers: Mapping[str, WorkerConfig] = {}
+    block_size: int = Field(256, ge=1, le=1 << 16)
+    generation: GenerationConfig = GenerationConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    tracking: TrackingConfig = TrackingConfig()
+    cluster: ClusterConfig = ClusterConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_components(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            for section in ("training", "workers"):
+                names = value.get(section) or {}
+                for name in names if isinstance(names, dict) else ():
+                    if name not in COMPONENTS:
+                        raise ValueError(f"{section}.{name}: no such component{_did_you_mean(name, COMPONENTS)}")
+        return value
+
+    def training_of(self, component: str) -> TrainingConfig:
+        """Training settings of one component."""
+        return self.training.get(component, TrainingConfig())
+
+    def workers_of(self, component: str) -> WorkerConfig:
+        """Resources of one component."""
+        return self.workers.get(component, WorkerConfig())
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read a run config.
+
+    Args:
+        path: YAML file.
+        overrides: ``dotted.name=value`` items, the value in YAML.
+
+    Raises:
+        ConfigError: Unreadable file, unknown key (with a suggestion), or a value out of range.
+    """
+    value = _read(path)
+    for item in overrides:
+        _override(value, item)
+    try:
+        return RunConfig.model_validate(value)
+    except ValidationError as error:
+        raise _config_error(path, error) from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > MAX_YAML:
+            raise ConfigError(f"{path}: larger than {MAX_YAML} bytes", hint="a run config is a short YAML file")
+        value = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not a text file"
+        raise ConfigError(f"{path}: cannot be read ({reason})", hint="see configs/ for examples") from error
+    except yaml.YAMLError as error:
+        first = str(error).replace("\n", " ")
+        raise ConfigError(f"{path}: not valid YAML ({first})") from error
+    if not isinstance(value, dict):
+        raise ConfigError(f"{path}: expected a mapping at the top, found {type(value).__name__}")
+    return value
+
+
+def _override(value: dict[str, Any], item: str) -> None:
+    name, sign, text = item.partition("=")
+    keys = name.split(".")
+    if not sign or not all(keys):
+        raise ConfigError(f"--set {item!r}: expected dotted.name=value", hint="e.g. --set seed=2")
+    for key in keys[:-1]:
+        inner = value.setdefault(key, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"--set {item!r}: {key} is a value, not a section")
+        value = inner
+    try:
+        value[keys[-1]] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {item!r}: {text!r} is not valid YAML") from error
+
+
+def _config_error(path: Path, error: ValidationError) -> ConfigError:
+    problems = error.errors(include_url=False, include_input=True)
+    first = problems[0]
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        message = f"unknown key {where}{_did_you_mean(str(first['loc'][-1]), sorted(_field_names(RunConfig)))}"
+    elif first["type"] == "missing":
+        message = f"missing key {where}"
+    else:
+        detail = first["msg"].removeprefix("Value error, ")
+        found = "" if isinstance(first["input"], dict) else f" (found {first['input']!r})"
+        message = f"{where + ': ' if where else ''}{detail}{found}"
+    more = f"; and {len(problems) - 1} more" if len(problems) > 1 else ""
+    return ConfigError(f"{path}: {message}{more}", hint="`caloray config schema` lists every key")
+
+
+def _did_you_mean(name: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f", did you mean {close[0]!r}?" if close else f", known: {', '.join(known)}" if len(known) < 8 else ""
+
+
+def _field_names(model: type[BaseModel]) -> set[str]:
+    found: set[str] = set()
+    for name, info in model.model_fields.items():
+        found.add(name)
+        found |= _nested_names(info.annotation)
+    return found
+
+
+def _nested_names(annotation: Any) -> set[str]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return _field_names(annotation)
+    return set().union(*(_nested_names(part) for part in get_args(annotation))) if get_args(annotation) else set()

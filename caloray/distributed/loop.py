@@ -1,0 +1,121 @@
+"""What a Ray Train worker runs: take the rows, train the component, say how it ended.
+
+The training itself (steps, checkpoints, resuming) is :func:`caloray.training.run.train_component`, which
+knows nothing of Ray; its files on the shared file system are the only truth, so nothing is reported to Ray.
+"""
+
+from __future__ import annotations
+
+__all__ = ["ComponentJob", "FileStop", "component_loop"]
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from caloray.distributed.feed import take_store
+from caloray.errors import CaloRayError, InterruptedRunError
+from caloray.geometry import Geometry
+from caloray.interrupt import StopRequest
+from caloray.training.files import ComponentResult
+from caloray.training.parallel import Parallel
+from caloray.training.run import TrainRequest, train_component
+
+_LOOK_EVERY = 0.2
+
+
+class FileStop(StopRequest):
+    """A stop that arrives as a file, because signals reach the driver only.
+
+    Args:
+        path: The file; it holds the number of the signal.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+        self._looked = -_LOOK_EVERY
+
+    @property
+    def requested(self) -> bool:
+        """Looks for the file at most five times a second."""
+        now = time.monotonic()
+        if self.signal is None and now - self._looked >= _LOOK_EVERY:
+            self._looked = now
+            if self._path.is_file():
+                text = self._path.read_text().strip()
+                self.request(int(text) if text.isdigit() else 15)
+        return self.signal is not None
+
+
+@dataclass(frozen=True)
+class ComponentJob:
+    """One component's training as it travels to its workers.
+
+    Args:
+        request: What to train, and where its files go.
+        geometry: Readout of the showers.
+        layers: Layers that the component reads.
+        stop_file: Where a stop request would appear.
+        threads: torch threads of each worker.
+    """
+
+    request: TrainRequest
+    geometry: Geometry
+    layers: tuple[int, ...]
+    stop_file: Path
+    threads: int = 1
+
+    @property
+    def name(self) -> str:
+        """Name of the component."""
+        return self.request.component.name
+
+
+def component_loop(config: Mapping[str, Any]) -> ComponentResult | CaloRayError:
+    """Train the ``job`` in ``config`` on this worker.
+
+    A deliberate error is returned, not raised, where the worker is alone: Ray would restart the worker and
+    meet the same error again. Beside other workers it is raised, which ends them too.
+    """
+    import ray.train
+
+    job: ComponentJob = config["job"]
+    torch.set_num_threads(job.threads)
+    context = ray.train.get_context()
+    world = int(context.get_world_size())
+    stop = FileStop(job.stop_file)
+    try:
+        stop.check(f"training of {job.name}")
+        stores = [
+            take_store(ray.train.get_dataset_shard(split), job.geometry, job.layers)
+            for split in ("train", "validation")
+        ]
+        parallel = _parallel(int(context.get_world_rank()), world)
+        return train_component(job.request, stores[0], stores[1], parallel, stop)
+    except InterruptedRunError as error:
+        return error
+    except CaloRayError as error:
+        if world > 1:
+            raise
+        return error
+
+
+def _parallel(rank: int, world: int) -> Parallel:
+    """This worker's place in the process group that Ray Train has set up."""
+    if world == 1:
+        return Parallel()
+    return Parallel(rank, world, wrap=_averaged, barrier=_barrier)
+
+
+def _averaged(module: nn.Module) -> nn.Module:
+    """Average the gradients over the workers in every backward pass."""
+    return nn.parallel.DistributedDataParallel(module)
+
+
+def _barrier() -> None:
+    torch.distributed.barrier()

@@ -1,0 +1,137 @@
+"""Which quantities are histogrammed, and in which bins.
+
+The binnings are those of the CaloChallenge's evaluation (Krause et al., arXiv:2410.21611, and its code) where it
+defines one. Readouts that are not the challenge's get ranges from the quantiles of the reference.
+"""
+
+from __future__ import annotations
+
+__all__ = ["Axis", "Family", "build_axes", "default_threshold", "family"]
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from caloray.evaluation.extremes import Extremes
+from caloray.geometry import Geometry, Layer
+from caloray.observables import angular_layers, axis_names
+
+Family = Literal["dataset-1", "dataset-2-3", "other"]
+Scale = Literal["linear", "log"]
+
+SILICON_THRESHOLD = 0.5e-3 / 0.033  # MeV: 0.5 keV in the silicon divided by the sampling fraction
+FAMILIES: dict[int, Family] = {
+    368: "dataset-1",
+    533: "dataset-1",
+    6480: "dataset-2-3",
+    40500: "dataset-2-3",
+}
+TILE = {12, 13}
+WIDE = {12, 13, 14}
+DECADES = 1e-6  # of a logarithmic axis when there is no threshold to start from
+
+
+@dataclass(frozen=True)
+class Axis:
+    """The bins of one quantity.
+
+    Args:
+        observable: "e_ratio", "layer_energy", "centre_eta", "width_r", "sparsity", "voxel_energy", ...
+        layer: Position of the layer, or None for a quantity of the whole shower.
+        edges: Bin edges in the unit of the observable, ascending.
+        scale: How it is drawn.
+    """
+
+    observable: str
+    layer: int | None
+    edges: np.ndarray
+    scale: Scale = "linear"
+
+    @property
+    def name(self) -> str:
+        """``observable`` or ``observable/layer``."""
+        return self.observable if self.layer is None else f"{self.observable}/{self.layer:02d}"
+
+    @property
+    def n_bins(self) -> int:
+        """Number of bins, without under- and overflow."""
+        return len(self.edges) - 1
+
+
+def family(geometry: Geometry) -> Family:
+    """Which of the challenge's binnings applies to a readout."""
+    return FAMILIES.get(geometry.n_voxels, "other") if geometry.kind == "cylindrical" else "other"
+
+
+def default_threshold(geometry: Geometry) -> float:
+    """The challenge's readout threshold [MeV]: 15.15 keV for datasets 2 and 3, 1 MeV for dataset 1, else none."""
+    match family(geometry):
+        case "dataset-2-3":
+            return SILICON_THRESHOLD
+        case "dataset-1":
+            return 1.0
+        case "other":
+            return 0.0
+
+
+def build_axes(geometry: Geometry, threshold: float, extremes: Extremes) -> tuple[Axis, ...]:
+    """Every histogram axis of a readout.
+
+    Args:
+        threshold: Voxel threshold [MeV], the lower end of the energy axes.
+        extremes: Upper ends and quantiles, taken from the reference alone.
+    """
+    low, high = extremes.incident
+    incident = np.geomspace(low, high if high > low else 1.01 * low, 21)
+    axes = [
+        Axis("e_ratio", None, np.linspace(0.5, 1.5, 101)),
+        Axis("incident_energy", None, incident, "log"),
+        Axis("hits", None, np.linspace(-0.5, max(1.0, 1.1 * extremes.hits) + 0.5, 51)),
+        Axis("voxel_energy", None, _energy_edges(threshold, extremes.voxel, 50), "log"),
+    ]
+    for i in range(geometry.n_layers):
+        axes.append(Axis("layer_energy", i, _energy_edges(threshold, float(extremes.layers[i]), 40), "log"))
+        axes.append(Axis("sparsity", i, np.linspace(0.0, 1.0, 21)))
+    angular = angular_layers(geometry)
+    for name in axis_names(geometry):
+        for i in angular if name in {"eta", "phi"} else range(geometry.n_layers):
+            for kind in ("centre", "width"):
+                edges = np.linspace(*_range(geometry, extremes, kind, name, i), 101)
+                axes.append(Axis(f"{kind}_{name}", i, edges))
+    return tuple(axes)
+
+
+def _energy_edges(threshold: float, highest: float, number: int) -> np.ndarray:
+    """Logarithmic edges up to the largest energy of the reference.
+
+    The official code reads float32 and so takes the logarithm in float32. The same is done here, because it
+    decides whether the highest shower falls on the last edge or just beyond it (it is then in the overflow).
+    """
+    low = threshold if threshold > 0 else max(highest, 1e-12) * DECADES
+    high = np.float32(highest if highest > low else 10.0 * low)
+    return np.logspace(np.log10(low), np.log10(high), number)
+
+
+def _range(geometry: Geometry, extremes: Extremes, kind: str, name: str, layer: int) -> tuple[float, float]:
+    match family(geometry):
+        case "dataset-2-3":
+            return _range_dataset_2_3(kind, name)
+        case "dataset-1":
+            return _range_dataset_1(geometry.layers[layer], kind, name)
+        case "other":
+            return extremes.range(f"{kind}_{name}", layer)
+
+
+def _range_dataset_2_3(kind: str, name: str) -> tuple[float, float]:
+    if name == "r":
+        return (0.0, 42.0) if kind == "centre" else (0.0, 20.0)
+    return (-30.0, 30.0) if kind == "centre" else (0.0, 30.0)
+
+
+def _range_dataset_1(layer: Layer, kind: str, name: str) -> tuple[float, float]:
+    if name == "r":
+        return 0.0, 1500.0 if layer.id in WIDE else 500.0
+    if kind == "centre":
+        return (-500.0, 500.0) if layer.id in TILE else (-100.0, 100.0)
+    return 0.0, 400.0 if layer.id in TILE else 100.0

@@ -1,0 +1,98 @@
+"""Conditional masked autoregressive flows: blocks of MaskedSpline and permutations, as the published models use them."""
+
+from __future__ import annotations
+
+__all__ = ["MAFConfig", "build_maf", "count_parameters", "maf_parameters"]
+
+from typing import Literal
+
+import torch
+from nflows.distributions.normal import StandardNormal
+from nflows.flows.base import Flow
+from nflows.transforms.base import CompositeTransform, Transform
+from nflows.transforms.permutations import Permutation, ReversePermutation
+from pydantic import BaseModel, ConfigDict, Field
+from torch import nn
+
+from caloray.flows.masked import Degrees, MaskedSpline
+from caloray.flows.spline import SplineConfig
+from caloray.rng import StreamKey
+
+Permutations = Literal["reverse-random", "random"]
+
+
+class MAFConfig(BaseModel):
+    """One conditional MAF with rational-quadratic splines.
+
+    Args:
+        blocks: Number of MADEs.
+        hidden: Width of their hidden layers.
+        hidden_layers: Number of hidden layers of each.
+        dropout: Dropout probability in all hidden layers but the first.
+        degrees: Assignment of hidden degrees; "nflows" is the published behaviour.
+        permutations: "reverse-random": reversal after even blocks, a fixed random permutation after odd ones, none
+            after the last (iCaloFlow); "random": a random permutation after every block, the last included (CaloFlow
+            flow-I).
+        spline: Shape of the splines.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    blocks: int = Field(8, ge=1)
+    hidden: int = Field(256, ge=1)
+    hidden_layers: int = Field(2, ge=1)
+    dropout: float = Field(0.0, ge=0, lt=1)
+    degrees: Degrees = "spread"
+    permutations: Permutations = "reverse-random"
+    spline: SplineConfig = SplineConfig()
+
+
+def build_maf(config: MAFConfig, features: int, context: int, key: StreamKey) -> Flow:
+    """A fresh flow: data to standard normal noise.
+
+    Args:
+        config: Architecture.
+        features: Dimension of the data.
+        context: Number of conditioning features.
+        key: Random stream of the initial weights and the permutations; the global generators stay untouched.
+    """
+    transforms: list[Transform] = []
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(key.seed64())
+        for block in range(config.blocks):
+            transforms.append(
+                MaskedSpline(
+                    features,
+                    config.hidden,
+                    context,
+                    config.hidden_layers,
+                    config.spline,
+                    dropout=config.dropout,
+                    degrees=config.degrees,
+                )
+            )
+            permutation = _permutation(config, block, features)
+            if permutation is not None:
+                transforms.append(permutation)
+    return Flow(CompositeTransform(transforms), StandardNormal([features]))
+
+
+def _permutation(config: MAFConfig, block: int, features: int) -> Transform | None:
+    last = block == config.blocks - 1
+    if config.permutations == "random":
+        return Permutation(torch.randperm(features))
+    if last:
+        return None
+    return ReversePermutation(features) if block % 2 == 0 else Permutation(torch.randperm(features))
+
+
+def maf_parameters(config: MAFConfig, features: int, context: int) -> int:
+    """Number of trainable parameters by formula, without building the flow (masked weights count, as published)."""
+    h, outputs = config.hidden, features * config.spline.n_raw
+    made = (features * h + h) + (context * h + h) + (config.hidden_layers - 1) * (h * h + h)
+    return config.blocks * (made + h * outputs + outputs)
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Number of trainable parameters of a module."""
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)

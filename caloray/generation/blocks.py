@@ -1,0 +1,158 @@
+"""One block of showers: asked of the model, checked row by row, redrawn where that is allowed."""
+
+from __future__ import annotations
+
+__all__ = ["BlockSampler", "Redraws", "draw_block"]
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from caloray.errors import BundleError, NumericalError
+from caloray.geometry import Geometry
+
+
+class BlockSampler(Protocol):
+    """A model that makes blocks of showers; :class:`caloray.bundle.Bundle` is one."""
+
+    @property
+    def geometry(self) -> Geometry:
+        """Readout of the showers."""
+        ...
+
+    @property
+    def block_size(self) -> int:
+        """Showers of a full block."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """sha256 that names the model."""
+        ...
+
+    @property
+    def energy_range(self) -> tuple[float, float]:
+        """Incident energies [MeV] that the model was trained on."""
+        ...
+
+    def sample_block(self, energies: np.ndarray, seed: int, block: int, attempt: int, /) -> np.ndarray:
+        """Showers (n, n_voxels) float32 [MeV] for energies (n,) [MeV].
+
+        Row i depends on nothing but i, its energy, the seed, the block and the attempt.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Redraws:
+    """How many showers were redrawn because their first draw was invalid, and with how many attempts.
+
+    Args:
+        rows: Showers that were redrawn at least once.
+        draws: Invalid draws that were thrown away.
+        attempts: Highest number of redraws that one shower needed.
+    """
+
+    rows: int = 0
+    draws: int = 0
+    attempts: int = 0
+
+    def __add__(self, other: Redraws) -> Redraws:
+        return Redraws(self.rows + other.rows, self.draws + other.draws, max(self.attempts, other.attempts))
+
+
+@dataclass(frozen=True)
+class BlockRequest:
+    """One block of a request.
+
+    Args:
+        block: Its index.
+        seed: Of the request.
+        energies: (n,) float64 [MeV] of the block's events from its first on.
+        keep: (k,) positions in the block that are wanted.
+        max_attempts: Redraws that an invalid shower may have; 0 to fail at once.
+        command: Spells the command that makes given event ids again.
+    """
+
+    block: int
+    seed: int
+    energies: np.ndarray
+    keep: np.ndarray
+    first_id: int
+    max_attempts: int
+    command: Callable[[list[int]], str]
+
+
+def draw_block(sampler: BlockSampler, request: BlockRequest) -> tuple[np.ndarray, Redraws]:
+    """Showers (k, n_voxels) float32 [MeV] of the kept rows of one block, all finite and not negative.
+
+    Rows that are invalid at attempt a are replaced by the same rows of attempt a + 1; the outcome is a pure
+    function of the request.
+
+    Raises:
+        NumericalError: Invalid showers that may not be redrawn, or that never became valid.
+        BundleError: The model returned another shape than its geometry asks for.
+    """
+    voxels, bad, component = _attempt(sampler, request, 0)
+    rows = draws = int(bad.sum())
+    attempt = 0
+    while bad.any():
+        if attempt == request.max_attempts:
+            raise _failure(request, voxels, bad, component)
+        attempt += 1
+        fresh, wrong, component = _attempt(sampler, request, attempt)
+        voxels[bad] = fresh[bad]
+        bad &= wrong
+        draws += int(bad.sum())
+    return voxels, Redraws(rows, draws, attempt)
+
+
+def _attempt(
+    sampler: BlockSampler, request: BlockRequest, attempt: int
+) -> tuple[np.ndarray, np.ndarray, str]:
+    """Voxels (k, n_voxels), which of the rows are invalid (k,), and the component to blame if it is known."""
+    shape = (len(request.energies), sampler.geometry.n_voxels)
+    try:
+        made = sampler.sample_block(request.energies, request.seed, request.block, attempt)
+    except NumericalError as error:
+        if request.max_attempts == 0:
+            raise _located(error, request) from error
+        missing = np.full((len(request.keep), shape[1]), np.nan, dtype=np.float32)
+        return missing, np.ones(len(missing), dtype=bool), str(error.context.get("component", ""))
+    if made.shape != shape:
+        raise BundleError(
+            f"block {request.block}: the model returned an array of shape {made.shape}, expected {shape}",
+            hint="run `caloray model verify` on the bundle",
+        )
+    voxels = np.array(made[request.keep], dtype=np.float32)
+    valid = (np.isfinite(voxels) & (voxels >= 0)).all(axis=1)
+    return voxels, np.logical_not(valid), ""
+
+
+def _failure(request: BlockRequest, voxels: np.ndarray, bad: np.ndarray, component: str) -> NumericalError:
+    ids = [request.first_id + int(row) for row in request.keep[bad]]
+    faults = voxels[bad]
+    negative = int((faults < 0).any(axis=1).sum())
+    tried = f" after {request.max_attempts} redraws" if request.max_attempts else ""
+    blamed = f" of component {component}" if component else ""
+    shown = ", ".join(str(i) for i in ids[:10]) + (", ..." if len(ids) > 10 else "")
+    return NumericalError(
+        f"block {request.block}, seed {request.seed}: {len(ids)} showers{blamed} are invalid{tried} "
+        f"({len(ids) - negative} with NaN or infinity, {negative} negative), ids {shown}",
+        hint=f"make them again with: {request.command(ids[:10])}",
+        block=request.block,
+        seed=request.seed,
+        ids=ids[:100],
+        component=component,
+    )
+
+
+def _located(error: NumericalError, request: BlockRequest) -> NumericalError:
+    ids = [request.first_id + int(row) for row in request.keep[:1]]
+    return NumericalError(
+        f"block {request.block}, seed {request.seed}: {error.message}",
+        hint=f"make this block again with: {request.command(ids)}",
+        **{**error.context, "block": request.block, "seed": request.seed},
+    )

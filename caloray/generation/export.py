@@ -1,0 +1,44 @@
+"""Generated showers as one CaloChallenge HDF5 file."""
+
+from __future__ import annotations
+
+__all__ = ["export_hdf5"]
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from caloray.errors import DataError, IntegrityError
+from caloray.io.challenge import write_challenge
+from caloray.io.manifest import Manifest, check_shard
+from caloray.io.shards import ShardReader
+from caloray.showers import Showers
+
+
+def export_hdf5(directory: Path, path: Path) -> str:
+    """Stream the showers of ``directory`` in id order into ``path`` and return the file's sha256.
+
+    The file has ``incident_energies`` (N, 1) and ``showers`` (N, n_voxels), MeV, float32. Every shard is
+    compared with the manifest before it is read; one row group is in memory at a time.
+
+    Raises:
+        IntegrityError: A shard is missing or altered.
+        DataError: The directory does not hold generated showers.
+        StorageError: The disk is full or not writable.
+    """
+    manifest = Manifest.load(directory)
+    if manifest.kind != "generated":
+        raise DataError(f"{directory}: holds {manifest.kind} showers, expected generated ones")
+    facts: dict[str, str | int | float] = {
+        key: str(manifest.created.get(key, "")) for key in ("bundle_digest", "content_digest")
+    }
+    return write_challenge(path, manifest.readout, _showers(manifest, directory), attrs=facts)
+
+
+def _showers(manifest: Manifest, directory: Path) -> Iterator[Showers]:
+    for entry in manifest.shards:
+        for problem in check_shard(directory, entry):
+            raise IntegrityError(
+                problem.message, hint="run `caloray generate` again: it makes the shard anew"
+            )
+        with ShardReader(directory / entry.path, manifest.readout) as reader:
+            yield from reader.chunks()

@@ -1,0 +1,140 @@
+"""One way to read showers, wherever they lie: a CaloChallenge HDF5 file or a directory of shards."""
+
+from __future__ import annotations
+
+__all__ = ["FileSource", "ShardSource", "ShowerSource", "open_source"]
+
+import math
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
+
+from caloray.atomic import digest_json, sha256_file
+from caloray.errors import DataError, IntegrityError
+from caloray.geometry import Geometry
+from caloray.io.challenge import ChallengeFile
+from caloray.io.manifest import MANIFEST, Manifest, ShardEntry, check_shard
+from caloray.io.shards import ShardReader
+from caloray.showers import Showers, apply_policy
+
+
+class ShowerSource(Protocol):
+    """Showers that can be counted and streamed any number of times."""
+
+    @property
+    def geometry(self) -> Geometry:
+        """Readout of the showers."""
+
+    @property
+    def n_showers(self) -> int:
+        """Number of showers."""
+
+    @property
+    def digest(self) -> str:
+        """sha256 that names the content."""
+
+    def chunks(self, rows: int = 1000) -> Iterator[Showers]:
+        """All showers in order, ``rows`` at a time (the last piece may be shorter)."""
+
+
+class FileSource:
+    """A CaloChallenge HDF5 file; the ids are row numbers.
+
+    Rows with NaN, infinite or negative values or without incident energy are refused when they are reached.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with ChallengeFile.open(path) as file:
+            self.geometry = file.geometry
+            self.n_showers = file.n_showers
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 of the file."""
+        return sha256_file(self.path)
+
+    def chunks(self, rows: int = 1000) -> Iterator[Showers]:
+        """All showers in file order; the file is open only while the iterator is in use."""
+        with ChallengeFile.open(self.path, self.geometry) as file:
+            for chunk in file.chunks(rows):
+                first = int(chunk.ids[0])
+                apply_policy(chunk, self.geometry, max_ratio=math.inf, where=str(self.path), first_row=first)
+                yield chunk
+
+
+class ShardSource:
+    """The shards of one split of a directory, or all of them.
+
+    The sha256 of each shard is compared with the manifest before its first row is given out.
+    """
+
+    def __init__(self, directory: Path, split: str | None = None) -> None:
+        self.directory = directory
+        self.manifest = Manifest.load(directory)
+        self.geometry = self.manifest.readout
+        self.entries = self.manifest.of(split)
+        self.n_showers = self.manifest.rows(split)
+        self._checked: set[str] = set()
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 over the geometry and the hashes of the shards."""
+        return digest_json([self.manifest.geometry_digest, [entry.sha256 for entry in self.entries]])
+
+    def chunks(self, rows: int = 1000) -> Iterator[Showers]:
+        """All showers in manifest order; memory holds one row group and one piece."""
+        return _cut((part for entry in self.entries for part in self._groups(entry)), rows)
+
+    def _groups(self, entry: ShardEntry) -> Iterator[Showers]:
+        if entry.path not in self._checked:
+            for problem in check_shard(self.directory, entry, self.manifest.geometry_digest):
+                raise IntegrityError(
+                    f"{self.directory}: {problem.message}",
+                    hint=f"`caloray data verify {self.directory}` lists all damage; make the data again",
+                )
+            self._checked.add(entry.path)
+        with ShardReader(self.directory / entry.path, self.geometry) as reader:
+            yield from reader.chunks()
+
+
+def open_source(path: Path, split: str | None = None) -> ShowerSource:
+    """Open showers for reading.
+
+    Args:
+        path: A CaloChallenge HDF5 file, a directory of shards, or its manifest.
+        split: Only this split of a directory.
+
+    Raises:
+        DataError: A damaged file, a split asked of a file, or a split that does not exist.
+        IntegrityError: A directory without a sound manifest.
+    """
+    if path.name == MANIFEST:
+        path = path.parent
+    if path.is_dir():
+        return ShardSource(path, split)
+    if split is not None:
+        raise DataError(
+            f"{path}: a single file has no split {split!r}",
+            hint="leave the split out, or ingest the file first",
+        )
+    return FileSource(path)
+
+
+def _cut(parts: Iterator[Showers], rows: int) -> Iterator[Showers]:
+    """Regroup pieces of any size into pieces of ``rows`` showers."""
+    held: list[Showers] = []
+    waiting = 0
+    for part in parts:
+        start = 0
+        while start < len(part):
+            stop = min(len(part), start + rows - waiting)
+            held.append(part.select(slice(start, stop)))
+            waiting += stop - start
+            start = stop
+            if waiting == rows:
+                yield Showers.concatenate(held)
+                held, waiting = [], 0
+    if held:
+        yield Showers.concatenate(held)

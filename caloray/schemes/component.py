@@ -1,0 +1,36 @@
+"""What training needs of one component, whatever the scheme."""
+
+from __future__ import annotations
+
+__all__ = ["Component"]
+
+from typing import Protocol
+
+import numpy as np
+import torch
+from nflows.flows.base import Flow
+from torch import Tensor
+
+from caloray.io.store import LayerStore
+
+
+class Component(Protocol):
+    """One conditional flow of a scheme and the way from stored showers to its batches."""
+
+    name: str
+    features: int
+    context_features: int
+    layers: tuple[int, ...]
+
+    @property
+    def parameters(self) -> int:
+        """Number of trainable parameters."""
+
+    def build(self) -> Flow:
+        """A freshly initialised flow: data (batch, features) to noise, given context (batch, context_features)."""
+
+    def rows(self, store: LayerStore) -> np.ndarray:
+        """(R, 2) int64 pairs (shower, column of the store) that are this component's training rows."""
+
+    def batch(self, store: LayerStore, rows: np.ndarray, draws: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Target (n, features) and context (n, context_features) in float32, with fresh noise from ``draws``."""

@@ -1,0 +1,308 @@
+"""The three components of the inductive scheme: what they see, what they predict, and the way back to MeV."""
+
+from __future__ import annotations
+
+__all__ = ["FirstLayer", "LayerEnergies", "NextLayer", "Preprocessing", "VoxelComponent"]
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from nflows.flows.base import Flow
+from torch import Tensor
+
+from caloray.flows.maf import MAFConfig, build_maf, maf_parameters
+from caloray.geometry import Geometry
+from caloray.io.store import LayerStore
+from caloray.preprocess.cut import renormalise_and_cut
+from caloray.preprocess.logit import expit, logit
+from caloray.preprocess.statistics import TrainingStatistics
+from caloray.preprocess.unit_space import from_unit_space, to_unit_space
+from caloray.rng import StreamKey
+from caloray.schemes.inductive_config import InductiveConfig
+
+ENERGY_CENTRE = 4.5
+LOG_FLOOR = 1e-2
+SCALE_MARGIN = 1.0 + 1e-6
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Maps shared by the components; the fitted numbers come from the training split."""
+
+    config: InductiveConfig
+    geometry: Geometry
+    statistics: TrainingStatistics
+
+    @property
+    def max_ratio(self) -> float:
+        """Scale s of the unit space: the largest E_tot / E_inc that noisy training rows can reach."""
+        noise = self.geometry.n_layers * self.config.voxel_noise / self.statistics.min_incident
+        return SCALE_MARGIN * (self.statistics.max_ratio + noise)
+
+    @property
+    def max_layer_energy(self) -> float:
+        """Largest layer energy [MeV], with room for the noise."""
+        fitted = SCALE_MARGIN * (self.statistics.max_layer_energy + self.config.voxel_noise)
+        return self.config.max_layer_energy or fitted
+
+    def incident(self, incident: Tensor) -> Tensor:
+        """(n, 1) condition log10(E_inc / MeV) - 4.5."""
+        return (torch.log10(incident) - ENERGY_CENTRE)[:, None]
+
+    def layer_energy(self, energies: Tensor) -> Tensor:
+        """(n, 1) condition of one layer's energy [MeV]."""
+        if self.config.energy_context == "log":
+            return torch.log10(energies + LOG_FLOOR)[:, None]
+        return logit(energies / self.max_layer_energy, self.config.alpha)[:, None]
+
+    def conditioning_energy(self, energies: Tensor, draws: torch.Generator) -> Tensor:
+        """Layer energies as training conditions: noisy as published, or as they are."""
+        if self.config.energy_context == "log":
+            return energies
+        return energies + self.config.voxel_noise * torch.rand(
+            energies.shape, generator=draws, dtype=energies.dtype
+        )
+
+    def shares(self, voxels: Tensor, fill: Tensor) -> Tensor:
+        """Logit of noisy voxels (n, D) [MeV] divided by their own sum; ``fill`` is uniform in [0, 1)."""
+        noisy = voxels + self.config.voxel_noise * fill
+        return logit(noisy / noisy.sum(dim=1, keepdim=True), self.config.alpha)
+
+    def voxels(self, x: Tensor, energies: Tensor) -> Tensor:
+        """Voxels (n, D) [MeV] from flow space, given the layer's energy (n,) [MeV]."""
+        shares = expit(x, self.config.alpha)
+        threshold, rescale = self.config.threshold, self.config.rescale
+        total = energies
+        if rescale != "published":
+            total = energies + 0.5 * self.config.voxel_noise * x.shape[1]
+        sampled = shares * total[:, None]
+        if rescale == "renormalise":
+            return renormalise_and_cut(sampled, energies, threshold)
+        return torch.where(sampled < threshold, torch.zeros_like(sampled), sampled)
+
+
+@dataclass(frozen=True)
+class _Base:
+    preprocessing: Preprocessing
+    seed: int
+
+    name = ""
+
+    @property
+    def features(self) -> int:
+        """Dimension of the flow."""
+        raise NotImplementedError
+
+    @property
+    def context_features(self) -> int:
+        """Number of conditioning features."""
+        raise NotImplementedError
+
+    @property
+    def flow_config(self) -> MAFConfig:
+        """Architecture."""
+        flows: dict[str, MAFConfig] = dict(self.preprocessing.config.flows)
+        return flows[self.name]
+
+    @property
+    def parameters(self) -> int:
+        """Number of trainable parameters."""
+        return maf_parameters(self.flow_config, self.features, self.context_features)
+
+    def build(self) -> Flow:
+        """A freshly initialised flow; permutations and weights come from the seed."""
+        key = StreamKey(self.seed, self.name, "initialise")
+        return build_maf(self.flow_config, self.features, self.context_features, key)
+
+
+@dataclass(frozen=True)
+class LayerEnergies(_Base):
+    """Flow-1: energies of all layers given the incident energy."""
+
+    name = "layer_energies"
+
+    @property
+    def features(self) -> int:
+        """One number per layer."""
+        return self.preprocessing.geometry.n_layers
+
+    @property
+    def context_features(self) -> int:
+        """The incident energy."""
+        return 1
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """All layers are summed."""
+        return tuple(range(self.preprocessing.geometry.n_layers))
+
+    def rows(self, store: LayerStore) -> np.ndarray:
+        """One row per shower."""
+        return np.stack([np.arange(len(store)), np.zeros(len(store), dtype=np.int64)], axis=1)
+
+    def context(self, incident: Tensor) -> Tensor:
+        """(n, 1) from incident energies (n,) [MeV]."""
+        return self.preprocessing.incident(incident)
+
+    def batch(self, store: LayerStore, rows: np.ndarray, draws: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Noisy layer energies in flow space, and their condition."""
+        energies = torch.as_tensor(store.layer_energies[rows[:, 0]])
+        incident = torch.as_tensor(store.incident_energies[rows[:, 0]])
+        noise = torch.rand(energies.shape, generator=draws, dtype=torch.float64)
+        config = self.preprocessing.config
+        noisy = energies + config.voxel_noise * noise
+        if config.energy_space == "unit":
+            shares = to_unit_space(noisy, incident, self.preprocessing.max_ratio)
+        else:
+            shares = noisy / self.preprocessing.max_layer_energy
+        return logit(shares, config.alpha).float(), self.context(incident).float()
+
+    def decode(self, x: Tensor, incident: Tensor) -> Tensor:
+        """Layer energies (n, L) [MeV] from flow space; energies below the threshold are zero."""
+        config = self.preprocessing.config
+        shares = expit(x, config.alpha)
+        if config.energy_space == "unit":
+            energies = from_unit_space(shares, incident, self.preprocessing.max_ratio)
+        else:
+            energies = shares * self.preprocessing.max_layer_energy
+        return torch.where(energies < config.threshold, torch.zeros_like(energies), energies)
+
+
+@dataclass(frozen=True)
+class VoxelComponent(_Base):
+    """What the two voxel flows share: the target's dimension, rotation, the way back."""
+
+    @property
+    def features(self) -> int:
+        """Voxels of one layer."""
+        return self.preprocessing.geometry.layer_sizes[0]
+
+    def decode(self, x: Tensor, energies: Tensor) -> Tensor:
+        """Voxels (n, D) [MeV] from flow space, given the layer's energies (n,) [MeV]."""
+        return self.preprocessing.voxels(x, energies)
+
+    def visible(self, store: LayerStore, rows: np.ndarray) -> np.ndarray:
+        """Leave out empty layers where sampling sets them to zero without asking the flow."""
+        if self.preprocessing.config.rescale != "renormalise":
+            return rows
+        return rows[store.layer_energies[rows[:, 0], rows[:, 1]] > 0]
+
+    def turned(self, draws: torch.Generator, count: int, *layers: Tensor) -> list[Tensor]:
+        """Turn and mirror the layers (n, D) of each row by one random element, the same for all layers of the row."""
+        if self.preprocessing.config.augment == "none":
+            return list(layers)
+        n_alpha, n_r = self.preprocessing.geometry.layers[0].shape
+        shift = torch.randint(n_alpha, (count, 1), generator=draws)
+        sign = 2 * torch.randint(2, (count, 1), generator=draws) - 1
+        alpha = (shift + sign * torch.arange(n_alpha)) % n_alpha
+        index = (alpha[:, :, None] * n_r + torch.arange(n_r)).view(count, -1)
+        return [layer.gather(1, index) for layer in layers]
+
+
+@dataclass(frozen=True)
+class FirstLayer(VoxelComponent):
+    """Flow-2: voxels of layer 0 given its energy and the incident energy."""
+
+    name = "first_layer"
+    layers = (0,)
+
+    @property
+    def context_features(self) -> int:
+        """Incident energy and layer energy."""
+        return 2
+
+    def rows(self, store: LayerStore) -> np.ndarray:
+        """One row per shower."""
+        column = store.layers.index(0)
+        rows = np.stack([np.arange(len(store)), np.full(len(store), column)], axis=1)
+        return self.visible(store, rows)
+
+    def context(self, incident: Tensor, energies: Tensor) -> Tensor:
+        """(n, 2) from incident and layer energies (n,) [MeV]; the published logit is divided by 4 here only."""
+        condition = self.preprocessing.layer_energy(energies)
+        if self.preprocessing.config.energy_context == "logit":
+            condition = condition / 4
+        return torch.cat([self.preprocessing.incident(incident), condition], dim=1)
+
+    def batch(self, store: LayerStore, rows: np.ndarray, draws: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Normalised noisy voxels in flow space, and their condition."""
+        (voxels,) = self.turned(draws, len(rows), torch.from_numpy(store.dense(rows[:, 0], rows[:, 1])))
+        fill = torch.rand(voxels.shape, generator=draws)
+        incident = torch.as_tensor(store.incident_energies[rows[:, 0]])
+        energies = torch.as_tensor(store.layer_energies[rows[:, 0], rows[:, 1]])
+        energies = self.preprocessing.conditioning_energy(energies, draws)
+        return self.preprocessing.shares(voxels, fill), self.context(incident, energies).float()
+
+
+@dataclass(frozen=True)
+class NextLayer(VoxelComponent):
+    """Flow-3: voxels of layer n given layer n - 1, for all n at once."""
+
+    name = "next_layer"
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """All layers: each is a target once and a condition once."""
+        return tuple(range(self.preprocessing.geometry.n_layers))
+
+    @property
+    def context_features(self) -> int:
+        """Incident energy, two layer energies, the previous layer, and which layer it is."""
+        return 3 + self.features + self.preprocessing.geometry.n_layers - 1
+
+    def rows(self, store: LayerStore) -> np.ndarray:
+        """Every layer but the first of every shower."""
+        shower, column = np.divmod(np.arange(len(store) * (len(store.layers) - 1)), len(store.layers) - 1)
+        return self.visible(store, np.stack([shower, column + 1], axis=1))
+
+    def context(
+        self,
+        incident: Tensor,
+        energies: Tensor,
+        previous_energies: Tensor,
+        previous: Tensor,
+        fill: Tensor,
+        layer: int | Tensor,
+    ) -> Tensor:
+        """The condition of layer ``layer`` (n = 1 ... L - 1).
+
+        Args:
+            incident: (n,) incident energies [MeV].
+            energies: (n,) energies of the layer [MeV].
+            previous_energies: (n,) energies of the layer before [MeV].
+            previous: (n, D) voxels of the layer before [MeV].
+            fill: (n, D) uniform numbers in [0, 1).
+            layer: Position of the layer, one for all rows or (n,).
+        """
+        maps = self.preprocessing
+        onehot = torch.zeros(len(incident), maps.geometry.n_layers - 1, device=incident.device)
+        onehot[torch.arange(len(incident), device=incident.device), torch.as_tensor(layer) - 1] = 1.0
+        parts = [
+            maps.incident(incident),
+            maps.layer_energy(energies),
+            maps.layer_energy(previous_energies),
+            maps.shares(previous, fill),
+            onehot,
+        ]
+        return torch.cat([part.float() for part in parts], dim=1)
+
+    def batch(self, store: LayerStore, rows: np.ndarray, draws: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Normalised noisy voxels in flow space, and their condition."""
+        shower, column = rows[:, 0], rows[:, 1]
+        voxels, previous = self.turned(
+            draws,
+            len(rows),
+            torch.from_numpy(store.dense(shower, column)),
+            torch.from_numpy(store.dense(shower, column - 1)),
+        )
+        fill = torch.rand((2, *voxels.shape), generator=draws)
+        target = self.preprocessing.shares(voxels, fill[0])
+        sums = store.layer_energies
+        energies, before = (
+            self.preprocessing.conditioning_energy(torch.as_tensor(sums[shower, at]), draws)
+            for at in (column, column - 1)
+        )
+        incident = torch.as_tensor(store.incident_energies[shower])
+        context = self.context(incident, energies, before, previous, fill[1], torch.as_tensor(column))
+        return target, context

@@ -1,0 +1,245 @@
+"""The mirror of a run directory in MLflow: one parent run, one child per component."""
+
+from __future__ import annotations
+
+__all__ = ["MlflowTracker", "TrackingConfig"]
+
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from caloray.tracking.state import STATE, Status, TrackingState, epochs_of, last_epoch
+from caloray.tracking.text import flatten, redact, without_credentials
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+_LOG = logging.getLogger("caloray.tracking")
+_PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
+_FIRST_PAUSE, _LONGEST_PAUSE = 15.0, 300.0
+
+
+class TrackingConfig(BaseModel):
+    """Where a run is tracked."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    enabled: bool = True
+    uri: str | None = Field(
+        default=None,
+        description="MLflow tracking URI; default: MLFLOW_TRACKING_URI, else sqlite in the run directory",
+    )
+    experiment: str = "caloray"
+
+
+class MlflowTracker:
+    """Mirrors a run directory into MLflow.
+
+    Args:
+        run: The run directory; components write below ``run/components/<name>/``.
+        config: Where to; credentials in its URI are used but never written anywhere.
+    """
+
+    def __init__(self, run: Path, config: TrackingConfig) -> None:
+        self._run = run
+        self._uri = (
+            config.uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{run.resolve() / 'mlflow.db'}"
+        )
+        self._path = run / STATE
+        state = TrackingState.load(self._path)
+        if state is None or state.uri != redact(self._uri):
+            fresh = TrackingState(experiment=config.experiment, uri=redact(self._uri), started_ms=_now())
+            if state is not None:
+                _keep_wishes(state, fresh)
+            state = fresh
+        self._state = state
+        self._client: MlflowClient | None = None
+        self._pause = _FIRST_PAUSE
+        self._silent_until = 0.0
+        self._warned = False
+
+    def start(self, name: str, components: Sequence[str], params: Mapping[str, object]) -> None:
+        """Open (or reopen after a restart) the parent run and its children.
+
+        Args:
+            name: Name of the parent run.
+            components: Names of the components, in order.
+            params: The resolved config, nested as it is.
+        """
+        state = self._state
+        state.name, state.components, state.status = name, list(components), "RUNNING"
+        state.params = flatten(params)
+        for component in components:
+            if state.component_status.get(component) != "FINISHED":
+                state.component_status[component] = "RUNNING"
+        self._sync()
+
+    def poll(self) -> None:
+        """Send new epochs unless the server was unreachable a moment ago."""
+        if time.monotonic() >= self._silent_until:
+            self._sync()
+
+    def artifact(self, name: str, path: Path) -> None:
+        """Attach ``path`` (file or directory) under ``name``."""
+        self._state.artifacts[name] = str(path.resolve())
+        self.poll()
+
+    def summary(self, values: Mapping[str, float]) -> None:
+        """Record final numbers of the whole run as metrics of the parent."""
+        self._state.summary.update(values)
+        self.poll()
+
+    def component_ended(self, component: str, status: Status) -> None:
+        """Close the child run of ``component``."""
+        self._state.component_status[component] = status
+        self.poll()
+
+    def close(self, status: Status) -> None:
+        """Close everything; tries the server once more even after failures."""
+        state = self._state
+        state.status = status
+        for component, of_component in state.component_status.items():
+            if of_component == "RUNNING":
+                state.component_status[component] = status
+        self._sync()
+
+    @property
+    def pending(self) -> bool:
+        """Whether something is recorded on disk that MLflow does not have yet."""
+        state = self._state
+        behind = any(last_epoch(self._run, c) > state.sent_epochs.get(c, -1) for c in state.components)
+        return behind or state.sent_status.get("") != state.status
+
+    def _sync(self) -> None:
+        from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import SQLAlchemyError
+
+        try:
+            self._push()
+        except (MlflowException, SQLAlchemyError, OSError) as error:
+            self._note_failure(error)
+        else:
+            self._pause, self._silent_until = _FIRST_PAUSE, 0.0
+        self._state.save(self._path)
+
+    def _note_failure(self, error: Exception) -> None:
+        self._client = None
+        self._silent_until = time.monotonic() + self._pause
+        self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+        if not self._warned:
+            self._warned = True
+            reason = str(error).splitlines()[0].replace(self._uri, redact(self._uri))[:300]
+            _LOG.warning(
+                "MLflow at %s does not answer (%s); training goes on, the metrics wait in %s: "
+                "send them later with 'caloray track sync %s'",
+                redact(self._uri), without_credentials(reason), self._run, self._run,
+            )  # fmt: skip
+
+    def _push(self) -> None:
+        client = self._connect()
+        state = self._state
+        parent = self._ensure_run(client, "", state.name, {})
+        fresh = [key for key in state.params if key not in state.sent_params]
+        if fresh:
+            self._push_params(client, parent, fresh)
+        for component in state.components:
+            child = self._ensure_run(client, component, component, {"mlflow.parentRunId": parent})
+            self._push_epochs(client, component, child)
+            self._push_status(client, component, child, state.component_status.get(component, "RUNNING"))
+        for name, path in state.artifacts.items():
+            if name not in state.sent_artifacts and Path(path).exists():
+                _log_artifact(client, parent, Path(path), name)
+                state.sent_artifacts.append(name)
+        self._push_summary(client, parent)
+        self._push_status(client, "", parent, state.status)
+
+    def _connect(self) -> MlflowClient:
+        if self._client is None:
+            for key, value in _PATIENCE.items():
+                os.environ.setdefault(key, value)
+            for noisy in ("alembic", "mlflow"):
+                logging.getLogger(noisy).setLevel(logging.ERROR)
+            from mlflow.tracking import MlflowClient
+
+            self._client = MlflowClient(tracking_uri=self._uri)
+        return self._client
+
+    def _ensure_run(self, client: MlflowClient, key: str, name: str, tags: Mapping[str, str]) -> str:
+        state = self._state
+        if key not in state.runs:
+            own = {"mlflow.runName": name, "caloray.run": self._run.name, "caloray.component": key, **tags}
+            run = client.create_run(
+                self._experiment(client), tags=own, start_time=state.started_ms, run_name=name
+            )
+            state.runs[key] = run.info.run_id
+            state.save(self._path)
+        return state.runs[key]
+
+    def _experiment(self, client: MlflowClient) -> str:
+        found = client.get_experiment_by_name(self._state.experiment)
+        if found is not None:
+            return str(found.experiment_id)
+        place = (self._run.resolve() / "mlartifacts").as_uri() if self._uri.startswith("sqlite:") else None
+        return str(client.create_experiment(self._state.experiment, artifact_location=place))
+
+    def _push_params(self, client: MlflowClient, parent: str, keys: Sequence[str]) -> None:
+        from mlflow.entities import Param
+
+        there = client.get_run(parent).data.params
+        todo = [Param(key, self._state.params[key]) for key in keys if key not in there]
+        for start in range(0, len(todo), 100):
+            client.log_batch(parent, params=todo[start : start + 100])
+        self._state.sent_params.extend(keys)
+
+    def _push_summary(self, client: MlflowClient, parent: str) -> None:
+        from mlflow.entities import Metric
+
+        state = self._state
+        todo = {k: v for k, v in state.summary.items() if state.sent_summary.get(k) != v}
+        if todo:
+            at = state.started_ms
+            client.log_batch(parent, metrics=[Metric(key, value, at, 0) for key, value in todo.items()])
+            state.sent_summary.update(todo)
+
+    def _push_epochs(self, client: MlflowClient, component: str, child: str) -> None:
+        from mlflow.entities import Metric
+
+        last = self._state.sent_epochs.get(component, -1)
+        metrics: list[Metric] = []
+        for epoch, stamp, values in epochs_of(self._run, component):
+            if epoch > last:
+                at = self._state.started_ms + int(1000 * stamp)
+                metrics.extend(Metric(key, value, at, epoch) for key, value in values.items())
+                last = epoch
+        for start in range(0, len(metrics), 1000):
+            client.log_batch(child, metrics=metrics[start : start + 1000])
+        self._state.sent_epochs[component] = last
+
+    def _push_status(self, client: MlflowClient, key: str, run_id: str, status: str) -> None:
+        if self._state.sent_status.get(key) == status:
+            return
+        if status == "RUNNING":
+            client.update_run(run_id, status="RUNNING")
+        else:
+            client.set_terminated(run_id, status)
+        self._state.sent_status[key] = status
+
+
+def _keep_wishes(old: TrackingState, new: TrackingState) -> None:
+    """Another server is asked for: what it should hold stays, what the old one received does not count."""
+    for name in ("name", "components", "params", "artifacts", "summary", "status", "component_status", "started_ms"):
+        setattr(new, name, getattr(old, name))
+
+
+def _log_artifact(client: MlflowClient, run_id: str, path: Path, name: str) -> None:
+    send: Callable[..., None] = client.log_artifacts if path.is_dir() else client.log_artifact
+    send(run_id, str(path), artifact_path=name if path.is_dir() else None)
+
+
+def _now() -> int:
+    return int(1000 * time.time())

@@ -1,0 +1,146 @@
+"""The folder of one component's training: identity, progress, history, result."""
+
+from __future__ import annotations
+
+__all__ = ["ComponentFolder", "ComponentResult"]
+
+import json
+import os
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from caloray.atomic import TEMPORARY, commit_directory, sha256_file, write_bytes, write_json
+from caloray.errors import CheckpointError
+from caloray.training.checkpoint import CheckpointStore
+
+
+@dataclass(frozen=True)
+class ComponentResult:
+    """A trained component.
+
+    Args:
+        component: Its name.
+        sha256: Hash of the weights file.
+        parameters: Trainable parameters.
+        epochs: Epochs trained.
+        selected_epoch: Epoch whose weights were kept.
+        validation_loss: Their validation loss, nats per row.
+        seconds: Training time of the process that finished it, since its start.
+    """
+
+    component: str
+    sha256: str
+    parameters: int
+    epochs: int
+    selected_epoch: int
+    validation_loss: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class ComponentFolder:
+    """Paths and files of ``<run>/components/<name>``."""
+
+    path: Path
+
+    @property
+    def checkpoints(self) -> CheckpointStore:
+        """Its checkpoints."""
+        return CheckpointStore(self.path / "checkpoints")
+
+    @property
+    def history_file(self) -> Path:
+        """One JSON object per epoch and line."""
+        return self.path / "history.jsonl"
+
+    @property
+    def progress_file(self) -> Path:
+        """Where the training is now, rewritten about once a second."""
+        return self.path / "progress.json"
+
+    @property
+    def weights_file(self) -> Path:
+        """Weights of the result."""
+        return self.path / "result" / "weights.safetensors"
+
+    def claim(self, identity: dict[str, Any], free: frozenset[str] = frozenset()) -> None:
+        """Record what is trained here, or check that it is what was recorded.
+
+        Args:
+            identity: Nested plain values that determine the result.
+            free: Dotted names of fields that may change.
+
+        Raises:
+            CheckpointError: The folder belongs to another config; the fields that differ are named.
+        """
+        file = self.path / "identity.json"
+        if file.exists():
+            recorded = _flat(json.loads(file.read_text()))
+            wanted = _flat(json.loads(json.dumps(identity)))
+            changed = [
+                f"{name}: {recorded.get(name)!r} -> {wanted.get(name)!r}"
+                for name in sorted(recorded.keys() | wanted.keys())
+                if recorded.get(name) != wanted.get(name) and name not in free
+            ]
+            if changed:
+                raise CheckpointError(
+                    f"{self.path}: was trained with another config ({'; '.join(changed[:5])})",
+                    hint="use another output directory, or --fresh to discard what is there",
+                )
+        write_json(file, identity)
+
+    def write_pid(self) -> None:
+        """Leave the worker's process id for those who watch it."""
+        write_bytes(self.path / "worker.pid", f"{os.getpid()}\n".encode())
+
+    def write_history(self, history: list[dict[str, Any]]) -> None:
+        """Replace the history file."""
+        write_bytes(self.history_file, "".join(json.dumps(row) + "\n" for row in history).encode())
+
+    def result(self) -> ComponentResult | None:
+        """The finished component, or None.
+
+        Raises:
+            CheckpointError: The weights are not those that were recorded.
+        """
+        record = self.path / "result" / "component.json"
+        if not record.exists():
+            return None
+        result = ComponentResult(**json.loads(record.read_text()))
+        if sha256_file(self.weights_file) != result.sha256:
+            raise CheckpointError(
+                f"{self.weights_file}: differs from the sha256 recorded when training ended",
+                hint="remove the folder 'result'; the same command rebuilds it from the last checkpoint",
+            )
+        return result
+
+    def write_result(self, weights: dict[str, Tensor], **facts: Any) -> ComponentResult:
+        """Commit the final weights with their record, both or neither."""
+        final = self.path / "result"
+        temporary = final.with_name(final.name + TEMPORARY)
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        save_file({k: v.contiguous() for k, v in weights.items()}, temporary / "weights.safetensors")
+        result = ComponentResult(sha256=sha256_file(temporary / "weights.safetensors"), **facts)
+        (temporary / "component.json").write_text(json.dumps(asdict(result), indent=1, sort_keys=True))
+        commit_directory(temporary, final)
+        return result
+
+    def weights(self) -> dict[str, Tensor]:
+        """Weights of the result."""
+        return load_file(self.weights_file)
+
+
+def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for name, item in value.items():
+        if isinstance(item, dict):
+            out |= _flat(item, f"{prefix}{name}.")
+        else:
+            out[prefix + name] = item
+    return out

@@ -1,0 +1,62 @@
+"""A model with the interface of a bundle, small and quick; as a program it is ``caloray`` with that model.
+
+Environment: STUB_DELAY seconds per block, STUB_NAN "block:row:attempts" entries separated by blanks.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+import time
+import types
+from pathlib import Path
+
+import numpy as np
+
+from caloray.geometry import Geometry, Layer
+from caloray.rng import StreamKey
+
+ALPHA = tuple(2 * math.pi * i / 4 for i in range(5))
+TOY = Geometry("toy", "cylindrical", tuple(Layer(i, ALPHA, (0.0, 1.0, 2.0, 3.0)) for i in range(3)))
+
+
+class StubModel:
+    """Block size 8, 36 voxels; ``bad`` says for (block, row) how many attempts give NaN."""
+
+    geometry = TOY
+    block_size = 8
+    energy_range = (1e3, 5e4)
+
+    def __init__(self, bad: dict[tuple[int, int], int] | None = None, *, fault: float = math.nan) -> None:
+        self.digest = "b" * 64
+        self.bad = bad or {}
+        self.fault = fault
+        self.calls: list[tuple[int, int]] = []
+        self.delay = float(os.environ.get("STUB_DELAY", "0"))
+
+    @staticmethod
+    def load(path: Path, device: str = "cpu") -> StubModel:
+        del path, device
+        entries = [tuple(int(n) for n in word.split(":")) for word in os.environ.get("STUB_NAN", "").split()]
+        return StubModel({(block, row): attempts for block, row, attempts in entries})
+
+    def sample_block(self, energies: np.ndarray, seed: int, block: int, attempt: int = 0) -> np.ndarray:
+        time.sleep(self.delay)
+        self.calls.append((block, attempt))
+        key = StreamKey(seed, "stub", "latent", block, attempt)
+        uniform = key.generator().random((self.block_size, self.geometry.n_voxels))[: len(energies)]
+        voxels: np.ndarray = (np.where(uniform > 0.7, uniform, 0) * energies[:, None] / 40).astype(np.float32)
+        for (at, row), attempts in self.bad.items():
+            if at == block and attempt < attempts and row < len(voxels):
+                voxels[row, 3] = self.fault
+        return voxels
+
+
+if __name__ == "__main__":
+    module = types.ModuleType("caloray.bundle")
+    module.Bundle = StubModel  # type: ignore[attr-defined]
+    sys.modules["caloray.bundle"] = module
+    from caloray.cli import main
+
+    sys.exit(main(sys.argv[1:]))
