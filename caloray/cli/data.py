@@ -96,10 +96,10 @@ def verify(
 
     Exit status 0 when all is well, 66 for a damaged directory, 65 for bad rows or a damaged file.
     """
-    if path.is_file() and path.suffix != ".json":
-        _verify_file(path, max_ratio, as_json=as_json)
+    if path.is_dir() or path.name == "manifest.json":
+        _verify_directory(path if path.is_dir() else path.parent, as_json=as_json)
     else:
-        _verify_directory(path.parent if path.is_file() else path, as_json=as_json)
+        _verify_file(path, max_ratio, as_json=as_json)
 
 
 @app.command(epilog="Example: caloray data pull ds2 -o data/ds2")
@@ -189,17 +189,16 @@ def _verify_directory(directory: Path, *, as_json: bool) -> None:
     problems = verify_directory(directory)
     if as_json:
         print_json({"path": str(directory), "problems": [vars(problem) for problem in problems]})
-    elif problems:
-        for problem in problems:
-            say(problem.message)
+    manifest = Manifest.load(directory)
     if problems:
+        for problem in () if as_json else problems:
+            say(problem.message)
         files = "1 file is" if len(problems) == 1 else f"{len(problems)} files are"
         raise IntegrityError(
             f"{directory}: {files} not what the manifest says, first {problems[0].path}",
             hint="run the command that made the directory again; it redoes what is damaged",
         )
     if not as_json:
-        manifest = Manifest.load(directory)
         say(f"{directory}: {len(manifest.shards)} shards, {manifest.rows()} showers, all good")
 
 

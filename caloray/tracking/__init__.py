@@ -9,6 +9,7 @@ after a server was away, so nothing is lost and nothing is logged twice.
 from __future__ import annotations
 
 __all__ = [
+    "STATE",
     "MlflowTracker",
     "NullTracker",
     "Status",

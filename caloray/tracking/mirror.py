@@ -202,7 +202,7 @@ class MlflowTracker:
         state = self._state
         todo = {k: v for k, v in state.summary.items() if state.sent_summary.get(k) != v}
         if todo:
-            at = state.started_ms
+            at = _now()
             client.log_batch(parent, metrics=[Metric(key, value, at, 0) for key, value in todo.items()])
             state.sent_summary.update(todo)
 
@@ -232,7 +232,16 @@ class MlflowTracker:
 
 def _keep_wishes(old: TrackingState, new: TrackingState) -> None:
     """Another server is asked for: what it should hold stays, what the old one received does not count."""
-    for name in ("name", "components", "params", "artifacts", "summary", "status", "component_status", "started_ms"):
+    for name in (
+        "name",
+        "components",
+        "params",
+        "artifacts",
+        "summary",
+        "status",
+        "component_status",
+        "started_ms",
+    ):
         setattr(new, name, getattr(old, name))
 
 

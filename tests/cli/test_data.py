@@ -83,7 +83,16 @@ def test_published_files_are_recognised(
 
 def test_ingest_json_and_options(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
-    options = ("--split", "0.5,0.25,0.25", "--split-seed", 3, "--rows-per-shard", 25, "--geometry", "ds1_photons")
+    options = (
+        "--split",
+        "0.5,0.25,0.25",
+        "--split-seed",
+        3,
+        "--rows-per-shard",
+        25,
+        "--geometry",
+        "ds1_photons",
+    )
     assert data("ingest", small, "-o", out, *options, "--json") == 0
     facts = json.loads(capsys.readouterr().out)
     manifest = Manifest.load(out)
@@ -146,15 +155,20 @@ def test_verify_a_file(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "not a number in 1 row (3)" in message
     assert "incident energy zero or negative in 1 row (50)" in message
     assert data("verify", small, "--json") == 65
-    assert [v["rule"] for v in json.loads(capsys.readouterr().out)["violations"]] == ["nan", "incident-energy"]
+    assert [v["rule"] for v in json.loads(capsys.readouterr().out)["violations"]] == [
+        "nan",
+        "incident-energy",
+    ]
 
 
 @pytest.mark.parametrize(
     ("words", "status", "says"),
     [
         (("inspect", "no.hdf5"), 65, "no.hdf5"),
-        (("verify", "no.hdf5"), 66, "no manifest.json"),
+        (("verify", "no.hdf5"), 65, "no.hdf5"),
         (("verify", "."), 66, "no manifest.json"),
+        (("verify", "manifest.json"), 66, "no manifest.json"),
+        (("verify", ".", "--json"), 66, "no manifest.json"),
         (("inspect", "."), 66, "no manifest.json"),
         (("inspect", "page.hdf5"), 65, "page.hdf5"),
         (("verify", "page.hdf5"), 65, "page.hdf5"),
@@ -216,7 +230,11 @@ def server(tmp_path: Path) -> Iterator[str]:
 
 
 def test_pull(
-    server: str, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    server: str,
+    small: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     md5 = hashlib.md5(small.read_bytes()).hexdigest()
     file = known.KnownFile("dataset_9.hdf5", "ds9", 77, md5)

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
+import numpy as np
 import pytest
+
+from caloray.config import RunConfig
+from caloray.geometry import load_geometry
+from caloray.io.challenge import write_challenge
+from caloray.io.ingest import IngestConfig, ingest
+from caloray.showers import Showers
 
 os.environ.update(
     RAY_USAGE_STATS_ENABLED="0",
@@ -50,3 +59,92 @@ def ray_cluster(ray_home: Path) -> Iterator[ModuleType]:
 
     with connect(LocalRay()):
         yield ray
+
+
+@dataclass(frozen=True)
+class Toy:
+    """A run small enough to be trained in seconds: 1,000 showers of 3 layers of 12 voxels, ingested once."""
+
+    folder: Path
+
+    def config(self, output: Path, **changes: object) -> RunConfig:
+        """A run config whose shards are already there; ``changes`` are dotted names with ``__`` for dots."""
+        flow = {"blocks": 2, "hidden": 16}
+        training = {"epochs": 6, "batch": 50, "checkpoint_steps": 5, "device": "cpu"}
+        names = ("layer_energies", "first_layer", "next_layer")
+        value: dict[str, object] = {
+            "name": "toy",
+            "output": output,
+            "data": {
+                "files": sorted(self.folder.glob("*.hdf5")),
+                "geometry": str(self.folder / "toy.yaml"),
+                "rows_per_shard": 250,
+                "split": {"train": 0.7, "validation": 0.1, "test": 0.2},
+            },
+            "scheme": {"flows": dict.fromkeys(names, flow), "threshold": 1.0},
+            "training": {name: dict(training) for name in names},
+            "workers": {name: {"cpus": 0.5} for name in names},
+            "block_size": 32,
+            "cluster": {"num_cpus": 4, "object_store_gb": 0.3},
+            "tracking": {"enabled": False},
+        }
+        for dotted, item in changes.items():
+            *path, last = dotted.split("__")
+            section: Any = value
+            for key in path:
+                section = section.setdefault(key, {})
+            section[last] = item
+        config = RunConfig.model_validate(value)
+        if not (output / "shards").exists():
+            shutil.copytree(self.folder / "shards", output / "shards")
+        return config
+
+    def trained_alone(self, config: RunConfig, component: str, output: Path) -> str:
+        """Digest of a component's weights after training in this process, without Ray."""
+        from caloray.distributed.jobs import identity_of
+        from caloray.io.manifest import Manifest
+        from caloray.io.store import LayerStore
+        from caloray.preprocess.statistics import TrainingStatistics
+        from caloray.schemes.build import build_scheme
+        from caloray.training.run import TrainRequest, train_component
+
+        shards = config.output / "shards"
+        manifest = Manifest.load(shards)
+        geometry = manifest.readout
+
+        def store(split: str, layers: Sequence[int]) -> LayerStore:
+            return LayerStore.from_shards([shards / e.path for e in manifest.of(split)], geometry, layers)
+
+        everything = store("train", range(geometry.n_layers))
+        statistics = TrainingStatistics.of(everything.layer_energies, everything.incident_energies)
+        part = build_scheme(config.scheme, geometry, statistics, config.seed).component(component)
+        request = TrainRequest(
+            part,
+            config.training_of(component),
+            output,
+            config.seed,
+            identity_of(config, manifest, component),
+        )
+        return train_component(request, store("train", part.layers), store("validation", part.layers)).sha256
+
+
+@pytest.fixture(scope="session")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Toy:
+    """Toy files and shards; two geant-like files of 500 showers."""
+    folder = tmp_path_factory.mktemp("toy")
+    (folder / "toy.yaml").write_text("kind: cylindrical\nlayers:\n  - {ids: 0-2, alpha: 4, r: {bins: 3, width: 5}}\n")
+    geometry = load_geometry(str(folder / "toy.yaml"))
+    for number in range(2):
+        rng = np.random.default_rng(number)
+        energies = np.exp(rng.uniform(np.log(1e3), np.log(5e4), 500))
+        shares = rng.dirichlet(np.full(geometry.n_voxels, 0.7), 500)
+        voxels = (shares * energies[:, None] * rng.normal(0.8, 0.05, (500, 1))).astype(np.float32)
+        voxels[voxels < 1] = 0
+        write_challenge(folder / f"toy_{number}.hdf5", geometry, [Showers(energies, voxels, np.arange(500))])
+    ingest(_data(folder), folder / "shards")
+    return Toy(folder)
+
+
+def _data(folder: Path) -> IngestConfig:
+    (folder / "empty" / "shards").mkdir(parents=True)
+    return Toy(folder).config(folder / "empty").data

@@ -115,18 +115,16 @@ def test_any_showers_in_any_cut_come_back(n: int, sizes: list[int], rows: int, f
         assert write_challenge(path, TOY, [showers]) == digest, "bytes do not depend on the cut"
 
 
-def test_bytes_do_not_depend_on_the_cut_across_hdf5_chunks(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(challenge, "CHUNK_BYTES", 4 * 8 * 16)
-    showers = toy(3000)
-    digests = {
-        write_challenge(tmp_path / "a.hdf5", TOY, cut(showers, *sizes), {"b": 1, "a": 2})
-        for sizes in ([], [1, 2, 3, 1100], [16] * 100, [2999])
+def test_bytes_do_not_depend_on_the_cut_across_hdf5_chunks(tmp_path: Path) -> None:
+    path, ds2 = tmp_path / "a.hdf5", load_geometry("ds2")
+    showers = toy(300, ds2)
+    written = {
+        (write_challenge(path, ds2, cut(showers, *sizes), {"b": 1, "a": 2}), path.stat().st_size)
+        for sizes in ([], [1, 2, 3, 200], [16] * 15, [299])
     }
-    assert len(digests) == 1
-    with ChallengeFile.open(tmp_path / "a.hdf5", TOY) as file:
-        assert same(file.read(0, 3000), showers)
+    assert len(written) == 1
+    with ChallengeFile.open(path, ds2) as file:
+        assert same(file.read(0, 300), showers)
 
 
 def test_rows_outside_the_file_are_refused(tmp_path: Path) -> None:
@@ -163,7 +161,7 @@ def test_grid_shaped_showers_are_flattened(tmp_path: Path) -> None:
 
 
 def test_each_hdf5_chunk_is_unpacked_once(tmp_path: Path) -> None:
-    """Ten rows at a time, chunks of 64 rows, too large for HDF5's usual cache: read once, not seven times."""
+    """Ten rows at a time, chunks of 64 rows: the file is read once, not seven times."""
     path = tmp_path / "a.hdf5"
     data = np.random.default_rng(1).random((320, 6480)).astype(np.float32)
     with h5py.File(path, "w") as file:
@@ -271,6 +269,21 @@ def test_full_disk_is_one_line_and_leaves_nothing(
         )
     assert caught.value.exit_code == 74
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_stops_the_source_soon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill_up(monkeypatch, 100_000, errno.ENOSPC)
+    made = 0
+
+    def source() -> Iterator[Showers]:
+        nonlocal made
+        for _ in range(20):
+            made += 1
+            yield toy(128, load_geometry("ds2"))
+
+    with pytest.raises(StorageError, match="no space left"):
+        write_challenge(tmp_path / "a.hdf5", load_geometry("ds2"), source())
+    assert made < 6, "a few chunks may wait in the cache of HDF5"
 
 
 FULL = """

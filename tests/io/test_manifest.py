@@ -20,7 +20,9 @@ from caloray.io.manifest import MANIFEST, Manifest, ShardEntry, check_shard, ver
 from caloray.io.shards import write_shard
 from caloray.showers import Showers
 
-TOY = Geometry("toy", "cylindrical", (Layer(0, (0.0, 1.0), (0.0, 1.0, 2.0)), Layer(1, (0.0, 1.0), (0.0, 1.0))))
+TOY = Geometry(
+    "toy", "cylindrical", (Layer(0, (0.0, 1.0), (0.0, 1.0, 2.0)), Layer(1, (0.0, 1.0), (0.0, 1.0)))
+)
 OTHER = Geometry("other", "cylindrical", (Layer(0, (0.0, 1.0), (0.0, 1.0, 2.0, 3.0)),))
 
 
@@ -186,8 +188,19 @@ def test_forging_works_at_all(directory: Path) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/etc/passwd.parquet", "../a.parquet", "train/../../a.parquet", "a\\b.parquet", "a.pkl", "", "./a.parquet"]
-    + ["train//a.parquet", "a\nb.parquet", "a" * 300 + ".parquet", "~/a.parquet"],
+    [
+        "/etc/passwd.parquet",
+        "../a.parquet",
+        "train/../../a.parquet",
+        "a\\b.parquet",
+        "a.pkl",
+        "",
+        "./a.parquet",
+        "train//a.parquet",
+        "a\nb.parquet",
+        "a" * 300 + ".parquet",
+        "~/a.parquet",
+    ],
 )
 def test_unsafe_paths(directory: Path, path: str) -> None:
     forge(directory, shard_field(path=path))
@@ -235,7 +248,9 @@ def test_newer_format(directory: Path) -> None:
         Manifest.load(directory)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "null", "{", "[" * 100_000, '{"format": NaN}', "\xff", "9" * 5000])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "null", "{", "[" * 100_000, '{"format": NaN}', "\xff", "9" * 5000]
+)
 def test_other_json(directory: Path, text: str) -> None:
     (directory / MANIFEST).write_bytes(text.encode("latin-1"))
     with pytest.raises(IntegrityError, match=r"manifest\.json"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -106,7 +107,7 @@ def test_bytes_do_not_depend_on_how_rows_are_appended(
     whole = write_shard(folder / "whole.parquet", showers, TOY)
     edges = [0, *sorted(cuts), 1203]
     with ShardWriter(folder / "parts.parquet", TOY) as writer:
-        for start, stop in zip(edges, edges[1:], strict=False):
+        for start, stop in pairwise(edges):
             writer.append(showers.select(slice(start, stop)))
     assert writer.rows == 1203
     assert (folder / "parts.parquet").read_bytes() == (folder / "whole.parquet").read_bytes()
@@ -133,9 +134,13 @@ def test_wrong_voxel_count_is_refused_and_leaves_nothing(tmp_path: Path) -> None
 
 
 def test_an_error_between_rows_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), ShardWriter(tmp_path / "a.parquet", TOY) as writer:
-        writer.append(make(TOY, 600))
-        raise ZeroDivisionError
+    def interrupted() -> None:
+        with ShardWriter(tmp_path / "a.parquet", TOY) as writer:
+            writer.append(make(TOY, 600))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        interrupted()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -183,7 +188,7 @@ def read_all(path: Path) -> Showers:
 @pytest.mark.parametrize("mask", [0xFF, 0x01, 0x80])
 def test_no_flipped_byte_changes_a_value_unnoticed(shard: Path, mask: int) -> None:
     raw, good = shard.read_bytes(), read_all(shard)
-    refused = 0
+    refused, messages = 0, set()
     for position in range(mask % 3, len(raw), 3):
         damaged = bytearray(raw)
         damaged[position] ^= mask
@@ -191,9 +196,9 @@ def test_no_flipped_byte_changes_a_value_unnoticed(shard: Path, mask: int) -> No
         try:
             assert equal(read_all(shard), good), f"byte {position} changed the showers"
         except (IntegrityError, DataError) as error:
-            assert "a.parquet" in error.message
-            assert "\n" not in error.message
+            messages.add(error.message)
             refused += 1
+    assert all("a.parquet" in message and "\n" not in message for message in messages)
     assert refused > 0.7 * len(raw) / 3
 
 

@@ -1,0 +1,205 @@
+"""A run config carried out: ingest, train, assemble, generate, evaluate; each step keeps what is done.
+
+The command line, the job scripts and notebooks call the same functions. A step that was interrupted goes
+on where it stopped when the same config is carried out again.
+"""
+
+from __future__ import annotations
+
+__all__ = ["Progress", "evaluate_run", "generate_run", "ingest_run", "train_run"]
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from caloray.atomic import require_space
+from caloray.bundle import Bundle
+from caloray.config import RunConfig
+from caloray.distributed.assemble import assemble_bundle
+from caloray.distributed.feed import Feed
+from caloray.distributed.generate import GenerationLoad, generate_with_ray
+from caloray.distributed.ingest import ingest_with_ray
+from caloray.distributed.jobs import component_jobs
+from caloray.distributed.progress import ComponentProgress
+from caloray.distributed.run_directory import RunDirectory
+from caloray.distributed.session import Session
+from caloray.distributed.train import Outcome, resources_of, train_components
+from caloray.errors import CaloRayError, InterruptedRunError
+from caloray.interrupt import StopRequest, watch_signals
+from caloray.io.manifest import Manifest
+from caloray.tracking import Tracker, open_tracker
+from caloray.training.files import ComponentResult
+
+_LOG = logging.getLogger(__name__)
+GRACE = 20.0
+
+
+def _ignore(*_: object) -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Who wants to hear how far a run is; every callback is optional.
+
+    Args:
+        ingested: (rows done, rows in all).
+        trained: One component's place in its training.
+        generated: Showers finished since the last call.
+        evaluated: (stage, showers done, showers in all).
+    """
+
+    ingested: Callable[[int, int], None] = _ignore
+    trained: Callable[[ComponentProgress], None] = _ignore
+    generated: Callable[[int], None] = _ignore
+    evaluated: Callable[[str, int, int], None] = _ignore
+
+
+def ingest_run(config: RunConfig, session: Session, progress: Progress = Progress()) -> Manifest:
+    """Shards in ``<output>/shards``, unless they are there.
+
+    Raises:
+        DataError: An input file is damaged or breaks a rule.
+        StorageError: The directory holds other data, or the disk is full.
+    """
+    return ingest_with_ray(session, config.data, RunDirectory.of(config).shards, progress.ingested)
+
+
+def train_run(config: RunConfig, session: Session, progress: Progress = Progress()) -> Bundle:
+    """Train every component that is not trained yet, and assemble the bundle.
+
+    Raises:
+        InterruptedRunError: After SIGTERM or SIGINT; the same call continues.
+        CaloRayError: Components failed; the others are finished and kept.
+    """
+    run = RunDirectory.of(config)
+    require_space(run.path, 50 << 20)
+    session.check_directory(run.path)
+    run.write_config(config)
+    with watch_signals(grace=GRACE + 10.0, what="training") as stop:
+        feed = Feed(run.shards)
+        scheme, statistics, jobs = component_jobs(config, run, feed, stop)
+        for job in jobs:
+            session.require(resources_of(config.workers_of(job.name)), f"component {job.name}")
+        tracker = open_tracker(run.path, config.tracking)
+        tracker.start(config.name, scheme.components, config.model_dump(mode="json"))
+        outcomes = _train(config, run, feed, jobs, stop, tracker, progress)
+    results = _all_or_error(outcomes, tracker)
+    bundle = assemble_bundle(config, run, feed.manifest, statistics, results)
+    tracker.artifact("bundle", run.bundle)
+    tracker.summary({f"val_loss_{name}": result.validation_loss for name, result in results.items()})
+    tracker.close("FINISHED")
+    return bundle
+
+
+def generate_run(
+    config: RunConfig, session: Session | None, progress: Progress = Progress()
+) -> tuple[Manifest, Path | None]:
+    """Showers of the run's own bundle, for its evaluation.
+
+    Args:
+        config: The run.
+        session: An open Ray session, or None to stay in this process.
+        progress: Told how far it is.
+
+    Returns:
+        The manifest of ``<output>/showers`` and the HDF5 file, if the config asks for one.
+
+    Raises:
+        NumericalError: Invalid showers, again after redrawing them.
+        InterruptedRunError: After SIGTERM or SIGINT; the same call continues.
+    """
+    from caloray.distributed.held_out import run_plan
+    from caloray.generation.export import export_hdf5
+    from caloray.generation.run import generate
+
+    run = RunDirectory.of(config)
+    bundle = Bundle.load(run.bundle)
+    plan = run_plan(config, run, bundle)
+    if session is not None:
+        load = GenerationLoad(workers=config.generation.workers or None)
+        manifest = generate_with_ray(session, run.bundle, plan, run.showers, progress.generated, load)
+    else:
+        with watch_signals(grace=1.0, what="generation") as stop:
+            manifest = generate(bundle, plan, run.showers, progress.generated, stop)
+    if not config.generation.hdf5:
+        return manifest, None
+    if not _newer(run.hdf5, run.showers / "manifest.json"):
+        with watch_signals(grace=0.0, what="export"):
+            export_hdf5(run.showers, run.hdf5)
+    return manifest, run.hdf5
+
+
+def evaluate_run(config: RunConfig, progress: Progress = Progress()) -> dict[str, Any]:
+    """Compare the run's showers with its held-out split; returns the content of ``results.json``.
+
+    Raises:
+        DataError: Too few showers.
+    """
+    from caloray.distributed.held_out import compare
+    from caloray.report.figures import draw
+
+    run = RunDirectory.of(config)
+    with watch_signals(grace=0.0, what="evaluation"):
+        results = compare(config, run, progress.evaluated)
+        if config.evaluation.figures and not _newer(run.figures / "01_overview.png", run.results):
+            draw(results.data, run.figures)
+    tracker = open_tracker(run.path, config.tracking)
+    tracker.summary(_numbers(results.summary))
+    tracker.artifact("results.json", run.results)
+    if config.evaluation.figures:
+        tracker.artifact("figures", run.figures)
+    return results.data
+
+
+def _train(
+    config: RunConfig,
+    run: RunDirectory,
+    feed: Feed,
+    jobs: Any,
+    stop: StopRequest,
+    tracker: Tracker,
+    progress: Progress,
+) -> dict[str, Outcome]:
+    workers = {job.name: config.workers_of(job.name) for job in jobs}
+    try:
+        return train_components(
+            jobs, feed, workers, run.path, stop=stop, tracker=tracker, show=progress.trained, grace=GRACE
+        )
+    except InterruptedRunError:
+        tracker.close("KILLED")
+        raise
+    except CaloRayError:
+        tracker.close("FAILED")
+        raise
+
+
+def _all_or_error(outcomes: Mapping[str, Outcome], tracker: Tracker) -> dict[str, ComponentResult]:
+    """All results, or the first error with the names of the components that are not there."""
+    results = {name: outcome for name, outcome in outcomes.items() if isinstance(outcome, ComponentResult)}
+    failures = {name: outcome for name, outcome in outcomes.items() if isinstance(outcome, CaloRayError)}
+    if not failures:
+        return results
+    tracker.close("FAILED")
+    name, error = next(iter(failures.items()))
+    kept = ", ".join(results) or "none"
+    others = f"; also failed: {', '.join(list(failures)[1:])}" if len(failures) > 1 else ""
+    hint = f"{error.hint + '; ' if error.hint else ''}finished components are kept ({kept})"
+    raise type(error)(f"{error.message}{others}", hint=hint, **{"component": name, **error.context})
+
+
+def _newer(made: Path, source: Path) -> bool:
+    return made.is_file() and made.stat().st_mtime_ns >= source.stat().st_mtime_ns
+
+
+def _numbers(summary: Mapping[str, Any]) -> dict[str, float]:
+    """The generated-over-reference numbers of an evaluation's summary, as metrics."""
+    found: dict[str, float] = {}
+    for key, value in summary.items():
+        ratio = value.get("ratio") if isinstance(value, dict) else None
+        number = ratio.get("value") if isinstance(ratio, dict) else ratio
+        if isinstance(number, int | float):
+            found[f"{key}_ratio"] = float(number)
+    return found

@@ -1,0 +1,74 @@
+"""Training on Ray: the same weights as in one plain process, whoever is killed meanwhile (G19, G22, G26)."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from caloray.errors import CheckpointError, InterruptedRunError
+from caloray.interrupt import StopRequest
+from caloray.tracking import NullTracker
+from caloray.training.files import ComponentFolder, ComponentResult
+
+pytestmark = pytest.mark.ray
+
+
+def train(config: Any, components: tuple[str, ...], stop: StopRequest | None = None) -> Mapping[str, Any]:
+    """Train some components of a run on the open Ray session."""
+    from caloray.distributed.feed import Feed
+    from caloray.distributed.jobs import component_jobs
+    from caloray.distributed.run_directory import RunDirectory
+    from caloray.distributed.train import train_components
+
+    run = RunDirectory.of(config)
+    stop = stop or StopRequest()
+    feed = Feed(run.shards)
+    _, _, jobs = component_jobs(config, run, feed, stop)
+    workers = {job.name: config.workers_of(job.name) for job in jobs}
+    chosen = [job for job in jobs if job.name in components]
+    return train_components(chosen, feed, workers, run.path, stop=stop, tracker=NullTracker(), grace=10)
+
+
+def wait_for_step(folder: Path, step: int, timeout: float = 90) -> None:
+    """Until the component has reached ``step``."""
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        try:
+            if json.loads((folder / "progress.json").read_text())["step"] >= step:
+                return
+        except (OSError, ValueError):
+            pass
+        time.sleep(0.01)
+    pytest.fail(f"{folder} never reached step {step}")
+
+
+def kill_worker_at(folder: Path, step: int) -> threading.Thread:
+    """Kill -9 the worker that wrote its process id into ``folder`` once it has reached ``step``."""
+
+    def wait_and_kill() -> None:
+        wait_for_step(folder, step)
+        os.kill(int((folder / "worker.pid").read_text()), signal.SIGKILL)
+
+    thread = threading.Thread(target=wait_and_kill)
+    thread.start()
+    return thread
+
+
+def test_ray_gives_the_weights_of_a_plain_process(ray_cluster: ModuleType, toy: Any, tmp_path: Path) -> None:
+    config = toy.config(tmp_path / "run")
+    outcomes = train(config, ("first_layer",))
+    assert isinstance(outcomes["first_layer"], ComponentResult), outcomes
+    assert outcomes["first_layer"].sha256 == toy.trained_alone(config, "first_layer", tmp_path / "alone")
+    assert not list((tmp_path / "run" / "ray").glob("*")), "Ray's own notes stay behind"
+    began = time.monotonic()
+    assert train(config, ("first_layer",)) == outcomes
+    assert time.monotonic() - began < 5, "a finished component must not start a trainer"
