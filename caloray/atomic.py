@@ -14,6 +14,7 @@ __all__ = [
     "sha256_bytes",
     "sha256_file",
     "staging",
+    "staging_directory",
     "sweep",
     "write_bytes",
     "write_json",
@@ -26,7 +27,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from caloray.errors import StorageError
@@ -60,9 +61,9 @@ def staging(path: Path) -> Iterator[Path]:
     Raises:
         StorageError: The disk is full, read-only or not writable.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}{TEMPORARY}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         _fsync(temporary)
         os.replace(temporary, path)
@@ -88,20 +89,44 @@ def write_json(path: Path, value: object) -> str:
     return write_bytes(path, text.encode())
 
 
+@contextmanager
+def staging_directory(final: Path) -> Iterator[Path]:
+    """Yield an empty temporary folder beside ``final`` and rename it when the block ends well.
+
+    ``final`` must not exist by then. On an exception nothing is left behind.
+
+    Raises:
+        StorageError: The disk is full, read-only or not writable.
+    """
+    temporary = final.with_name(final.name + TEMPORARY)
+    try:
+        _remove(temporary)
+        temporary.mkdir(parents=True)
+        yield temporary
+        commit_directory(temporary, final)
+    except OSError as error:
+        raise storage_error(error, final) from error
+    finally:
+        _remove(temporary)
+
+
 def commit_directory(temporary: Path, final: Path) -> None:
     """Rename a completely written folder to its final name, which must not exist yet.
 
     Every file is fsynced first, so the final name implies complete content.
+
+    Raises:
+        StorageError: The disk is full, read-only or not writable.
     """
-    for file in sorted(temporary.rglob("*")):
-        if file.is_file():
-            _fsync(file)
-    _fsync(temporary)
     try:
+        for file in sorted(temporary.rglob("*")):
+            if file.is_file():
+                _fsync(file)
+        _fsync(temporary)
         os.replace(temporary, final)
+        _fsync(final.parent)
     except OSError as error:
         raise storage_error(error, final) from error
-    _fsync(final.parent)
 
 
 def sweep(directory: Path) -> list[Path]:
@@ -154,4 +179,5 @@ def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
-        path.unlink(missing_ok=True)
+        with suppress(OSError):
+            path.unlink()

@@ -25,12 +25,21 @@ from typing import Any
 import numpy as np
 import torch
 from nflows.flows.base import Flow
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from caloray import __version__
-from caloray.atomic import TEMPORARY, commit_directory, sha256_file, write_json
-from caloray.bundle_file import FORMAT, BundleFile, ComponentEntry, GoldenEntry, read_bundle_file
+from caloray.atomic import sha256_file, staging_directory
+from caloray.bundle_file import (
+    FORMAT,
+    BundleFile,
+    ComponentEntry,
+    FileEntry,
+    GoldenEntry,
+    read_bundle_file,
+    write_bundle_file,
+)
 from caloray.errors import BundleError, ConfigError
 from caloray.geometry import Geometry
 from caloray.preprocess.statistics import TrainingStatistics
@@ -67,8 +76,7 @@ class Bundle:
         """
         directory = Path(path)
         file = read_bundle_file(directory)
-        statistics = TrainingStatistics(**file.statistics)
-        scheme = build_scheme(file.scheme, file.readout, statistics, file.seed)
+        scheme = build_scheme(file.scheme, file.readout, file.statistics, file.seed)
         flows = {
             name: _load_flow(directory, scheme, name, entry, device)
             for name, entry in file.components.items()
@@ -96,7 +104,7 @@ class Bundle:
     @property
     def energy_range(self) -> tuple[float, float]:
         """Smallest and largest incident energy of the training split [MeV]."""
-        return self.file.statistics["min_incident"], self.file.statistics["max_incident"]
+        return self.file.statistics.min_incident, self.file.statistics.max_incident
 
     @property
     def info(self) -> dict[str, Any]:
@@ -193,29 +201,29 @@ def save_bundle(
         info: Provenance; must not hold times or hosts if equal trainings are to give equal bundles.
     """
     scheme = build_scheme(config, geometry, statistics, seed)
-    temporary = directory.with_name(directory.name + TEMPORARY)
-    shutil.rmtree(temporary, ignore_errors=True)
-    (temporary / "components").mkdir(parents=True)
-    entries = {name: _save_component(temporary, scheme, name, weights[name]) for name in scheme.components}
-    file = BundleFile(
-        format=FORMAT,
-        caloray=__version__,
-        scheme=config,
-        seed=seed,
-        statistics=statistics.to_dict(),
-        geometry=geometry.to_dict(),
-        geometry_digest=geometry.digest,
-        block_size=block_size,
-        components=entries,
-        golden=None,
-        info=dict(info or {}),
-    )
-    write_json(temporary / "bundle.json", file.model_dump(mode="json"))
-    golden = _make_golden(temporary)
-    write_json(temporary / "bundle.json", file.model_copy(update={"golden": golden}).model_dump(mode="json"))
-    if directory.exists():
-        shutil.rmtree(directory)
-    commit_directory(temporary, directory)
+    with staging_directory(directory) as temporary:
+        (temporary / "components").mkdir()
+        entries = {
+            name: _save_component(temporary, scheme, name, weights[name]) for name in scheme.components
+        }
+        file = BundleFile(
+            format=FORMAT,
+            caloray=__version__,
+            scheme=config,
+            seed=seed,
+            statistics=statistics,
+            geometry=geometry.to_dict(),
+            geometry_digest=geometry.digest,
+            block_size=block_size,
+            components=entries,
+            golden=None,
+            info=dict(info or {}),
+        )
+        write_bundle_file(temporary, file)
+        golden = _make_golden(temporary)
+        write_bundle_file(temporary, file.model_copy(update={"golden": golden}))
+        if directory.exists():
+            shutil.rmtree(directory)
     return Bundle.load(directory)
 
 
@@ -229,8 +237,10 @@ def verify_bundle(path: str | Path) -> GoldenReport:
     golden = bundle.file.golden
     if golden is None:
         raise BundleError(f"{bundle.path}: bundle.json has no golden sample")
-    stored = load_file(golden.checked(bundle.path))["voxels"].numpy()
     found = bundle.sample_block(np.array(golden.energies), golden.seed, 0)
+    stored = _load_tensors(golden, bundle.path).get("voxels", torch.empty(0)).numpy()
+    if stored.shape != found.shape:
+        raise BundleError(f"{bundle.path / golden.path}: voxels {stored.shape}, expected {found.shape}")
     total = np.maximum(stored.sum(axis=1), 1e-12)
     report = GoldenReport(
         identical=bool(np.array_equal(stored, found)),
@@ -258,10 +268,16 @@ def numerics() -> dict[str, str]:
     }
 
 
-def _load_flow(
-    directory: Path, scheme: Scheme, name: str, entry: ComponentEntry, device: str
-) -> Flow:
-    weights = load_file(entry.checked(directory))
+def _load_tensors(entry: FileEntry, directory: Path) -> dict[str, Tensor]:
+    file = entry.checked(directory)
+    try:
+        return load_file(file)
+    except SafetensorError as error:
+        raise BundleError(f"{file}: {error}", hint="copy the bundle again") from error
+
+
+def _load_flow(directory: Path, scheme: Scheme, name: str, entry: ComponentEntry, device: str) -> Flow:
+    weights = _load_tensors(entry, directory)
     flow = scheme.component(name).build()
     own = flow.state_dict()
     needed = {key for key in own if not key.endswith(DERIVED)}

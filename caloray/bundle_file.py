@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-__all__ = ["FORMAT", "BundleFile", "ComponentEntry", "FileEntry", "GoldenEntry", "read_bundle_file"]
+__all__ = [
+    "FORMAT",
+    "BundleFile",
+    "ComponentEntry",
+    "FileEntry",
+    "GoldenEntry",
+    "read_bundle_file",
+    "write_bundle_file",
+]
 
 import json
 import struct
@@ -10,11 +18,12 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from caloray.atomic import digest_json, sha256_file
+from caloray.atomic import digest_json, sha256_file, write_json
 from caloray.errors import BundleError, GeometryError
 from caloray.geometry import Geometry
+from caloray.preprocess.statistics import TrainingStatistics
 from caloray.schemes.build import SchemeConfig
 
 FORMAT = 1
@@ -42,7 +51,7 @@ class FileEntry(_Frozen):
         """
         relative = PurePosixPath(self.path)
         file = directory / relative
-        inside = file.resolve().is_relative_to(directory.resolve())
+        inside = "\0" not in self.path and file.resolve().is_relative_to(directory.resolve())
         if relative.is_absolute() or ".." in relative.parts or not inside:
             raise BundleError(f"{directory}: file name {self.path!r} leads out of the bundle")
         if relative.suffix != ".safetensors":
@@ -78,19 +87,20 @@ class GoldenEntry(FileEntry):
 
 
 class BundleFile(_Frozen):
-    """Content of ``bundle.json``."""
+    """Content of ``bundle.json``; ``sha256`` is that of all its other keys."""
 
     format: int
     caloray: str
     scheme: SchemeConfig
     seed: int
-    statistics: dict[str, Any]
+    statistics: TrainingStatistics
     geometry: dict[str, Any]
     geometry_digest: str
     block_size: int = Field(ge=1, le=1 << 16)
     components: dict[str, ComponentEntry]
     golden: GoldenEntry | None
     info: dict[str, Any]
+    sha256: str | None = None
 
     @cached_property
     def readout(self) -> Geometry:
@@ -102,6 +112,12 @@ class BundleFile(_Frozen):
         """sha256 over scheme, preprocessing, geometry, block size and weights: equal digests, equal showers."""
         names = {"format", "scheme", "seed", "statistics", "geometry_digest", "block_size", "components"}
         return digest_json(self.model_dump(mode="json", include=names))
+
+
+def write_bundle_file(directory: Path, file: BundleFile) -> None:
+    """Write ``bundle.json`` with its own hash in it."""
+    value = file.model_dump(mode="json", exclude={"sha256"})
+    write_json(directory / "bundle.json", {**value, "sha256": digest_json(value)})
 
 
 def read_bundle_file(directory: Path) -> BundleFile:
@@ -120,6 +136,13 @@ def read_bundle_file(directory: Path) -> BundleFile:
         raise BundleError(f"{directory}: no bundle.json", hint="give the directory that `caloray train` made")
     if file.stat().st_size > MAX_JSON:
         raise BundleError(f"{file}: larger than {MAX_JSON} bytes")
+    parsed = _parse(file)
+    if parsed.readout.digest != parsed.geometry_digest:
+        raise BundleError(f"{file}: geometry does not match its digest", hint="copy the bundle again")
+    return parsed
+
+
+def _parse(file: Path) -> BundleFile:
     try:
         value = json.loads(file.read_text())
     except (ValueError, RecursionError) as error:
@@ -128,13 +151,14 @@ def read_bundle_file(directory: Path) -> BundleFile:
     if found != FORMAT:
         raise BundleError(f"{file}: format {found!r}, this caloray reads {FORMAT}", hint="update caloray")
     try:
+        own = digest_json({key: item for key, item in value.items() if key != "sha256"})
         parsed = BundleFile.model_validate(value)
-        digest = parsed.readout.digest
-    except (ValidationError, GeometryError) as error:
+        _ = parsed.readout
+    except (ValueError, RecursionError, GeometryError) as error:
         first = str(error).replace("\n", " ")[:200]
         raise BundleError(f"{file}: malformed ({first})", hint="copy the bundle again") from error
-    if digest != parsed.geometry_digest:
-        raise BundleError(f"{file}: geometry does not match its digest", hint="copy the bundle again")
+    if parsed.sha256 not in {own, None}:
+        raise BundleError(f"{file}: differs from the sha256 that it holds", hint="copy the bundle again")
     return parsed
 
 
@@ -146,7 +170,7 @@ def _check_header(file: Path, size: int) -> None:
         header = handle.read(length) if length < min(size, MAX_JSON) else b"{"
     try:
         tensors = json.loads(header)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BundleError(f"{file}: not a safetensors file", hint="copy the bundle again") from error
     if len(tensors) > MAX_TENSORS:
         raise BundleError(f"{file}: {len(tensors)} tensors, more than the {MAX_TENSORS} allowed")

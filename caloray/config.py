@@ -1,7 +1,7 @@
 """The run config: one YAML file is one complete run.
 
-Every section is the settings class of the room that carries it out. Unknown keys are refused with a suggestion, values
-are checked before anything starts, and ``a.b=c`` overrides are parsed as YAML.
+Every section is the settings class of the room that carries it out. Unknown keys are refused with a
+suggestion, values are checked before anything starts, and ``a.b=c`` overrides are parsed as YAML.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ __all__ = [
 ]
 
 import difflib
+import reprlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -43,8 +44,8 @@ class ClusterConfig(_Section):
     """Which Ray to use.
 
     Args:
-        address: "local" starts a small one on this machine; "auto" or host:port joins a running one. Inside a job
-            submitted to a cluster the job's own Ray is joined whatever stands here.
+        address: "local" starts a small one on this machine; "auto" or host:port joins a running one.
+            Inside a job submitted to a cluster the job's own Ray is joined whatever stands here.
         num_cpus: Logical CPUs of a local Ray; None takes the machine's.
         object_store_gb: Shared memory of a local Ray [GB].
         allow_unauthenticated: Join a Ray that other machines can reach although it asks for no token.
@@ -97,7 +98,8 @@ class EvaluationConfig(_Section):
 
     Args:
         split: Split of the reference.
-        threshold: Voxels below it are zero in both samples [MeV]; None takes the challenge's for the geometry.
+        threshold: Voxels below it are zero in both samples [MeV]; None takes the challenge's for the
+            geometry.
         seed: Seed of the random halves behind the floors.
         figures: Draw figures.
     """
@@ -147,7 +149,9 @@ class RunConfig(_Section):
                 names = value.get(section) or {}
                 for name in names if isinstance(names, dict) else ():
                     if name not in COMPONENTS:
-                        raise ValueError(f"{section}.{name}: no such component{_did_you_mean(name, COMPONENTS)}")
+                        raise ValueError(
+                            f"{section}.{name}: no such component{_did_you_mean(str(name), COMPONENTS)}"
+                        )
         return value
 
     def training_of(self, component: str) -> TrainingConfig:
@@ -181,12 +185,14 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
 def _read(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > MAX_YAML:
-            raise ConfigError(f"{path}: larger than {MAX_YAML} bytes", hint="a run config is a short YAML file")
+            raise ConfigError(
+                f"{path}: larger than {MAX_YAML} bytes", hint="a run config is a short YAML file"
+            )
         value = yaml.safe_load(path.read_text())
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not a text file"
         raise ConfigError(f"{path}: cannot be read ({reason})", hint="see configs/ for examples") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         first = str(error).replace("\n", " ")
         raise ConfigError(f"{path}: not valid YAML ({first})") from error
     if not isinstance(value, dict):
@@ -215,12 +221,14 @@ def _config_error(path: Path, error: ValidationError) -> ConfigError:
     first = problems[0]
     where = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        message = f"unknown key {where}{_did_you_mean(str(first['loc'][-1]), sorted(_field_names(RunConfig)))}"
+        message = (
+            f"unknown key {where}{_did_you_mean(str(first['loc'][-1]), sorted(_field_names(RunConfig)))}"
+        )
     elif first["type"] == "missing":
         message = f"missing key {where}"
     else:
         detail = first["msg"].removeprefix("Value error, ")
-        found = "" if isinstance(first["input"], dict) else f" (found {first['input']!r})"
+        found = "" if isinstance(first["input"], dict) else f" (found {reprlib.repr(first['input'])})"
         message = f"{where + ': ' if where else ''}{detail}{found}"
     more = f"; and {len(problems) - 1} more" if len(problems) > 1 else ""
     return ConfigError(f"{path}: {message}{more}", hint="`caloray config schema` lists every key")
@@ -228,7 +236,9 @@ def _config_error(path: Path, error: ValidationError) -> ConfigError:
 
 def _did_you_mean(name: str, known: Sequence[str]) -> str:
     close = difflib.get_close_matches(name, known, n=1)
-    return f", did you mean {close[0]!r}?" if close else f", known: {', '.join(known)}" if len(known) < 8 else ""
+    return (
+        f", did you mean {close[0]!r}?" if close else f", known: {', '.join(known)}" if len(known) < 8 else ""
+    )
 
 
 def _field_names(model: type[BaseModel]) -> set[str]:
@@ -242,4 +252,8 @@ def _field_names(model: type[BaseModel]) -> set[str]:
 def _nested_names(annotation: Any) -> set[str]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return _field_names(annotation)
-    return set().union(*(_nested_names(part) for part in get_args(annotation))) if get_args(annotation) else set()
+    return (
+        set().union(*(_nested_names(part) for part in get_args(annotation)))
+        if get_args(annotation)
+        else set()
+    )

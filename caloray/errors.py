@@ -47,9 +47,7 @@ class CaloRayError(Exception):
         return _rebuild, (type(self), self.message, self.hint, self.context)
 
 
-def _rebuild(
-    kind: type[CaloRayError], message: str, hint: str, context: dict[str, object]
-) -> CaloRayError:
+def _rebuild(kind: type[CaloRayError], message: str, hint: str, context: dict[str, object]) -> CaloRayError:
     return kind(message, hint=hint, **context)
 
 

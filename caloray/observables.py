@@ -1,9 +1,9 @@
 """High-level features of showers as pure array functions of (voxels, geometry).
 
-The definitions are those of the CaloChallenge's evaluation (Krause et al., arXiv:2410.21611, section 4):
-every mean over a layer is weighted with the voxel energies and divides by (sum of energies + 1e-16), "eta" and
-"phi" are r cos(alpha) and r sin(alpha) in mm. Cartesian readouts have x and y in their place. Sums are carried
-in float64 and every shower is summed on its own, so that a result never depends on the neighbours in the batch.
+The definitions are those of the CaloChallenge's evaluation (Krause et al., arXiv:2410.21611, section 4): every
+mean over a layer is weighted with the voxel energies and divides by (sum of energies + 1e-16), "eta" and "phi"
+are r cos(alpha) and r sin(alpha) in mm. Cartesian readouts have x and y in their place. Sums are carried in
+float64 and every shower is summed on its own: a result never depends on the neighbours in the batch.
 """
 
 from __future__ import annotations
@@ -92,8 +92,8 @@ def angular_layers(geometry: Geometry) -> tuple[int, ...]:
 def radial_edges(geometry: Geometry) -> np.ndarray:
     """(R + 1,) edges [mm] of the rings of the radial profile.
 
-    For cylindrical readouts the union of all layers' radial edges. For Cartesian ones 30 equal rings around the
-    axis, out to the far corner.
+    For cylindrical readouts the union of all layers' radial edges. For Cartesian ones 30 equal rings around
+    the axis, out to the far corner.
     """
     if geometry.kind == "cylindrical":
         every = np.concatenate([np.asarray(layer.second, dtype=float) for layer in geometry.layers])
@@ -116,7 +116,7 @@ def observe(voxels: np.ndarray, geometry: Geometry, threshold: float = 0.0) -> O
     """
     if voxels.ndim != 2 or voxels.shape[1] != geometry.n_voxels:
         raise DataError(
-            f"voxels of shape {voxels.shape} do not fit geometry {geometry.name}: expected (N, {geometry.n_voxels})",
+            f"voxels {voxels.shape} do not fit geometry {geometry.name}: expected (N, {geometry.n_voxels})",
             hint="choose the geometry that the showers were made with",
         )
     step = max(1, VOXELS_AT_ONCE // geometry.n_voxels)
@@ -141,9 +141,9 @@ def sparsity(voxels: np.ndarray, geometry: Geometry, threshold: float = 0.0) -> 
 
 
 def voxel_spectrum(voxels: np.ndarray, edges: np.ndarray, threshold: float = 0.0) -> np.ndarray:
-    """(N, B + 2) number of lit voxels per shower and energy bin; first and last column are under- and overflow.
+    """(N, B + 2) number of lit voxels per shower and energy bin, with under- and overflow at the ends.
 
-    The bins are half open, the last one closed. Voxels below ``threshold`` [MeV] and empty ones are not counted.
+    The bins are half open, the last one closed. Voxels below ``threshold`` [MeV] and empty ones do not count.
     """
     rows, columns = np.nonzero((voxels > 0) & (voxels >= threshold))
     bins = find_bins(voxels[rows, columns], edges)
@@ -154,7 +154,7 @@ def voxel_spectrum(voxels: np.ndarray, edges: np.ndarray, threshold: float = 0.0
 
 def find_bins(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
     """Bin number of each value: 0 is underflow, 1 ... B the bins, B + 1 overflow (the last bin is closed)."""
-    bins = np.searchsorted(edges, values, side="right")
+    bins: np.ndarray = np.searchsorted(edges, values, side="right")
     return np.where(values == edges[-1], len(edges) - 1, bins)
 
 
@@ -210,7 +210,7 @@ def _groups(geometry: Geometry) -> tuple[_Group, ...]:
 
 
 def _weights(geometry: Geometry, position: int) -> np.ndarray:
-    """(size, K): what a voxel's energy is multiplied with for the sum, the first and second moments, the rings."""
+    """(size, K): a voxel's factors in the sum, the first and second moments and the rings."""
     first, second = geometry.centres(position)
     layer = geometry.layers[position]
     if geometry.kind == "cylindrical":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["app"]
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -163,7 +164,8 @@ def _with_ray(config: IngestConfig, output: Path) -> Manifest:
 
 
 def _report(done: int, total: int) -> None:
-    note(f"ingest: {done} of {total} rows")
+    if logging.getLogger("caloray").isEnabledFor(logging.INFO):
+        note(f"ingest: {done} of {total} rows")
 
 
 def _verify_file(path: Path, max_ratio: float, *, as_json: bool) -> None:

@@ -13,6 +13,7 @@ from caloray.config import RunConfig
 from caloray.distributed.run_directory import RunDirectory
 from caloray.errors import DataError
 from caloray.evaluation import run as evaluation
+from caloray.evaluation.axes import default_threshold
 from caloray.evaluation.results import Results
 from caloray.generation.energies import EnergySpec, Listed
 from caloray.generation.plan import GenerationPlan, make_plan
@@ -47,23 +48,27 @@ def compare(config: RunConfig, run: RunDirectory, progress: Callable[[str, int, 
     options = config.evaluation
     reference = open_source(run.shards, options.split)
     generated = open_source(run.showers)
+    cut = default_threshold(reference.geometry) if options.threshold is None else options.threshold
     kept = _kept(run)
-    if kept is not None:
-        data = kept.data
-        same = [data["reference"]["digest"], data["generated"]["digest"], data["seed"]]
-        cut = options.threshold in {None, data["threshold"]}
-        if same == [reference.digest, generated.digest, options.seed] and cut:
-            return kept
+    asked = [reference.digest, generated.digest, options.seed, cut]
+    if kept is not None and _question(kept) == asked:
+        return kept
     results = evaluation.evaluate(
         reference,
         generated,
-        threshold=options.threshold,
+        threshold=cut,
         seed=options.seed,
         names=(f"held-out {options.split}", config.name),
         progress=progress,
     )
     results.save(run.path)
     return results
+
+
+def _question(kept: Results) -> list[object]:
+    """What the kept results are an answer to."""
+    data = kept.data
+    return [data["reference"]["digest"], data["generated"]["digest"], data["seed"], data["threshold"]]
 
 
 def _held_out(config: RunConfig, run: RunDirectory) -> EnergySpec:

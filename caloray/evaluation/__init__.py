@@ -1,4 +1,4 @@
-"""How good are generated showers? Histograms, separation powers and means, each beside its statistical floor."""
+"""How good are generated showers? Histograms, separation powers and means, each with its floor or error."""
 
 from __future__ import annotations
 

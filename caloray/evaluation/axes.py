@@ -1,7 +1,7 @@
 """Which quantities are histogrammed, and in which bins.
 
-The binnings are those of the CaloChallenge's evaluation (Krause et al., arXiv:2410.21611, and its code) where it
-defines one. Readouts that are not the challenge's get ranges from the quantiles of the reference.
+The binnings are those of the CaloChallenge's evaluation (Krause et al., arXiv:2410.21611, and its code) where
+it defines one. Readouts that are not the challenge's get ranges from the quantiles of the reference.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def family(geometry: Geometry) -> Family:
 
 
 def default_threshold(geometry: Geometry) -> float:
-    """The challenge's readout threshold [MeV]: 15.15 keV for datasets 2 and 3, 1 MeV for dataset 1, else none."""
+    """The challenge's readout threshold [MeV]: 15.15 keV for datasets 2 and 3, 1 MeV for dataset 1, else 0."""
     match family(geometry):
         case "dataset-2-3":
             return SILICON_THRESHOLD
@@ -79,6 +79,7 @@ def build_axes(geometry: Geometry, threshold: float, extremes: Extremes) -> tupl
     """Every histogram axis of a readout.
 
     Args:
+        geometry: The readout.
         threshold: Voxel threshold [MeV], the lower end of the energy axes.
         extremes: Upper ends and quantiles, taken from the reference alone.
     """

@@ -48,8 +48,9 @@ class Extremes:
                     self._shapes.setdefault(f"{kind}_{name}", []).append(array.astype(np.float32))
 
     def range(self, observable: str, layer: int) -> tuple[float, float]:
-        """Range [mm] that holds all but the outermost 0.1 % on either side, widened by a tenth; from 0 for widths."""
-        values = np.concatenate([part[:, layer] for part in self._shapes.get(observable, [])] or [np.zeros(1)])
+        """Range [mm] without the outermost 0.1 % on either side, widened by a tenth; from 0 for widths."""
+        parts = self._shapes.get(observable, [np.zeros((1, self.n_layers))])
+        values = np.concatenate([part[:, layer] for part in parts])
         low, high = (float(q) for q in np.quantile(values, [TAIL, 1 - TAIL]))
         margin = 0.1 * (high - low) or 1.0
         return (0.0 if observable.startswith("width") else low - margin), high + margin

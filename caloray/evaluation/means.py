@@ -14,7 +14,7 @@ SHARE = 0.005  # of the shower's energy that a layer must hold to count in "wors
 
 
 def compare_means(reference: Sample, generated: Sample, *, same_energies: bool) -> dict[str, Any]:
-    """Mean of every quantity of :func:`~caloray.evaluation.sample.column_spans` in both samples, and the ratio.
+    """Mean of every quantity of ``sample.COLUMNS`` in both samples, and the ratio.
 
     Args:
         reference: Geant4 showers.
@@ -60,10 +60,11 @@ def summarise(means: dict[str, Any], widths: dict[str, Any]) -> dict[str, Any]:
     """The few numbers that come first: response, its width, hits, sparsity, and the layers' mean energies."""
     energies = means["layer_energy"]
     total = sum(energies["reference"]["mean"]) or 1.0
+    ratios = energies["ratio"]
     layers = [
         {"layer": i, "share": mean / total, "ratio": ratio, "error": error}
         for i, (mean, ratio, error) in enumerate(
-            zip(energies["reference"]["mean"], energies["ratio"]["value"], energies["ratio"]["error"], strict=True)
+            zip(energies["reference"]["mean"], ratios["value"], ratios["error"], strict=True)
         )
     ]
     large = [layer for layer in layers if layer["share"] > SHARE and layer["ratio"] is not None]
@@ -107,7 +108,7 @@ def _width(sample: Sample) -> tuple[float, float]:
 def _ratios(
     first: tuple[np.ndarray, np.ndarray], second: tuple[np.ndarray, np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """second / first with propagated errors; NaN where first is zero."""
+    """Second over first with propagated errors; NaN where first is zero."""
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.where(first[0] != 0, second[0] / first[0], np.nan)
         error = np.sqrt(second[1] ** 2 + (ratio * first[1]) ** 2) / np.abs(first[0])

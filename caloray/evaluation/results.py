@@ -33,7 +33,7 @@ class Results:
 
     @property
     def separations(self) -> list[dict[str, Any]]:
-        """One row per observable: mean separation power over layers, floor, ratio, significance, worst layer."""
+        """One row per observable: separation power (mean over layers), floor, significance, worst layer."""
         return list(self.data["separations"])
 
     @property
@@ -62,7 +62,8 @@ class Results:
         try:
             data = json.loads(path.read_text())
         except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise DataError(f"{path}: no results can be read ({error})", hint="run `caloray evaluate`") from error
+            reason = f"{path}: no results can be read ({error})"
+            raise DataError(reason, hint="run `caloray evaluate`") from error
         found = data.get("schema") if isinstance(data, dict) else None
         if found != SCHEMA:
             raise DataError(
@@ -121,7 +122,10 @@ def separation_table(
 
 def _counts(sample: Sample, axis: int) -> dict[str, Any]:
     counts = [int(count) for count in sample.counts(axis)]
-    return {"counts": counts[1:-1], "underflow": counts[0], "overflow": counts[-1]}
+    record: dict[str, Any] = {"counts": counts[1:-1], "underflow": counts[0], "overflow": counts[-1]}
+    if sample.axes[axis].observable == "voxel_energy":
+        record["sum_squares"] = [int(value) for value in sample.voxel_squares[1:-1]]
+    return record
 
 
 def _separation(value: float | None, floor: Floor) -> dict[str, Any]:

@@ -103,7 +103,7 @@ def reduce_showers(
     progress: Progress | None = None,
     stage: str = "",
 ) -> Sample:
-    """Second pass: boil showers down to counts and sums; parts of a sample are joined with ``Sample.merge``."""
+    """Second pass: boil showers down to counts and sums; ``Sample.merge`` joins parts of a sample."""
     sample = Sample(source.geometry, axes, threshold, seed, n_halvings)
     for showers in _chunks(source, progress, stage):
         observables = observe(showers.voxels, source.geometry, threshold)
@@ -126,7 +126,9 @@ def _compare(axes: Sequence[Axis], first: Sample, second: Sample, *, same_shower
     records = histogram_records(axes, first, second)
     warnings = [spectra.warning] if spectra.warning else []
     if same_showers:
-        warnings.append("reference and generated are the same showers: every difference is zero by construction")
+        warnings.append(
+            "reference and generated are the same showers: all differences are zero by construction"
+        )
     return {
         "incident_energy": {
             "ks_distance": spectra.distance,
@@ -174,6 +176,6 @@ def _check(
                 hint="give more showers; a few thousand make a meaningful comparison",
             )
     if threshold is not None and not 0 <= threshold < np.inf:
-        raise ConfigError(f"threshold {threshold} MeV: expected a number >= 0", hint="leave it out for the default")
+        raise ConfigError(f"threshold {threshold} MeV: expected >= 0", hint="leave it out for the default")
     if not 2 <= n_halvings <= 64:
         raise ConfigError(f"{n_halvings} halvings: expected 2 to 64", hint="20 is a good number")

@@ -23,7 +23,8 @@ def column_spans(geometry: Geometry) -> dict[str, slice]:
     widths = (geometry.n_layers, geometry.n_layers, rings, 1, 1, 1, 1)
     ends = np.cumsum(widths)
     return {
-        name: slice(int(end - width), int(end)) for name, width, end in zip(COLUMNS, widths, ends, strict=True)
+        name: slice(int(end - width), int(end))
+        for name, width, end in zip(COLUMNS, widths, ends, strict=True)
     }
 
 
@@ -36,6 +37,12 @@ class Sample:
         threshold: Voxel threshold [MeV].
         seed: Seed of the halvings.
         n_halvings: Number of random halvings to count separately (0: none).
+
+    Attributes:
+        n: Number of showers.
+        n_half: (halvings,) of them in each first half.
+        voxel_squares: (B + 2,) sum over showers of the squared number of voxels per bin of the voxel spectrum:
+            the variance of that bin's count, as the voxels of one shower are not independent.
     """
 
     def __init__(
@@ -59,6 +66,8 @@ class Sample:
         self._ratio = ExactSums(4)
         self._rings = ExactSums(geometry.n_layers * (len(radial_edges(geometry)) - 1))
         self._energies: list[np.ndarray] = []
+        spectrum = next(axis for axis in self.axes if axis.observable == "voxel_energy")
+        self.voxel_squares = np.zeros(spectrum.n_bins + 2, dtype=np.int64)
 
     def add(
         self, observables: Observables, voxels: np.ndarray, energies: np.ndarray, ids: np.ndarray
@@ -90,6 +99,7 @@ class Sample:
         self.n += other.n
         self.n_half += other.n_half
         self._counts += other._counts
+        self.voxel_squares += other.voxel_squares
         self._half += other._half
         for name in ("_sums", "_squares", "_crossed", "_incident", "_ratio", "_rings"):
             getattr(self, name).merge(getattr(other, name))
@@ -143,6 +153,7 @@ class Sample:
                 keep[i] = False
                 spectrum = voxel_spectrum(voxels, axis.edges, self.threshold)
                 self._counts[self._span(i)] += spectrum.sum(axis=0)
+                self.voxel_squares += (spectrum**2).sum(axis=0)
                 self._half[:, self._span(i)] += half.T.astype(np.int64) @ spectrum
             else:
                 bins[:, i] = find_bins(_values(observables, energies, axis), axis.edges) + self._starts[i]
@@ -153,23 +164,20 @@ class Sample:
 
 
 def _values(observables: Observables, energies: np.ndarray, axis: Axis) -> np.ndarray:
+    """(N,) the quantity that ``axis`` counts."""
+    if axis.layer is None:
+        whole = {"e_ratio": observables.total / energies, "hits": observables.total_hits}
+        return np.asarray(whole.get(axis.observable, energies))
     match axis.observable.split("_", 1):
-        case ["e", "ratio"]:
-            return observables.total / energies
-        case ["incident", _]:
-            return energies
-        case ["hits"]:
-            return observables.total_hits
-        case ["layer", "energy"]:
-            return observables.layer_energies[:, axis.layer].astype(np.float32)  # as the official code
-        case ["sparsity"]:
-            return np.asarray(observables.sparsity[:, axis.layer])
+        case ["layer", _]:
+            layers = observables.layer_energies.astype(np.float32)  # as the official code, see build_axes
         case ["centre", name]:
-            return np.asarray(observables.centres[name][:, axis.layer])
-        case [_, name]:
-            return np.asarray(observables.widths[name][:, axis.layer])
+            layers = observables.centres[name]
+        case ["width", name]:
+            layers = observables.widths[name]
         case _:
-            raise ValueError(axis.observable)
+            layers = observables.sparsity
+    return np.asarray(layers[:, axis.layer])
 
 
 def _table(observables: Observables, energies: np.ndarray) -> np.ndarray:

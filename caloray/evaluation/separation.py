@@ -34,11 +34,11 @@ def separation_power(first: np.ndarray, second: np.ndarray) -> float | None:
 
 
 def size_factor(n_a: int, n_b: int, n_reference: int, n_generated: int) -> float:
-    """What turns the separation power of samples of n_a and n_b showers into that expected for the real sizes.
+    """What turns the separation power of samples of n_a and n_b showers into that of the real sizes.
 
-    For two samples of one distribution a bin of probability p has E[(p1 - p2)^2] = p (1 - p) (1/n1 + 1/n2), so
-    that the expected separation power is proportional to 1/n1 + 1/n2 wherever a bin holds several showers. For
-    the bins that fill up only in the larger samples see :func:`occupancy_growth`.
+    For two samples of one distribution a bin of probability p has E[(p1 - p2)^2] = p (1 - p) (1/n1 + 1/n2),
+    so that the expected separation power is proportional to 1/n1 + 1/n2 wherever a bin holds several showers.
+    For the bins that fill up only in the larger samples see :func:`occupancy_growth`.
     """
     return (1 / n_reference + 1 / n_generated) / (1 / n_a + 1 / n_b)
 
@@ -47,8 +47,8 @@ def occupancy_growth(total: np.ndarray, halves: np.ndarray, generated_per_refere
     """How many more bins are filled in reference and generated together than in the reference alone.
 
     With equal sizes n and m_i entries of both samples in bin i, E[(c1 - c2)^2 | m_i] = m_i, and the expected
-    separation power is exactly (number of filled bins) / (2 n): a new bin in the tail adds as much as any other.
-    Two halves of the reference fill only the bins that the reference fills, hence this factor. The number of
+    separation power is (number of filled bins) / (2 n): a new bin in the tail adds as much as any other. Two
+    halves of the reference fill only the bins that the reference fills, hence this factor. The number of
     bins that another sample would add is extrapolated from those that one half adds to the other, taking
     equal growth for each doubling, which is what tails that fall exponentially or faster give or exceed.
 

@@ -1,10 +1,10 @@
 """The exact inverse of a MADE with every hidden unit computed once.
 
-A hidden unit of degree d sees only the inputs 1 ... d. Sorted by degree, the units that become computable after a
-dimension is known form a contiguous group, and their inputs a contiguous prefix: the inverse is one walk through the
-groups, each solving the dimensions whose parameters are complete. Dimensions that see the same hidden units (all those
-beyond the largest degree, in particular) are solved together, so a network with G distinct degrees takes G + 1 steps
-instead of nflows' D passes of the whole network.
+A hidden unit of degree d sees only the inputs 1 ... d. Sorted by degree, the units that become computable
+after a dimension is known form a contiguous group, and their inputs a contiguous prefix: the inverse is
+one walk through the groups, each solving the dimensions whose parameters are complete. Dimensions that see
+the same hidden units (all those beyond the largest degree, in particular) are solved together, so a
+network with G distinct degrees takes G + 1 steps instead of nflows' D passes of the whole network.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def invert(
     Returns:
         Data (batch, D) and log |det Jacobian| (batch,).
     """
-    batch, features = noise.shape
+    batch = len(noise)
     z = noise.t().contiguous()
     x = torch.zeros_like(z)
     log_det = noise.new_zeros(batch)
@@ -127,9 +127,7 @@ def _raw(schedule: DegreeSchedule, last: Tensor, step: _Step) -> Tensor:
     return flat.view(1, bias.shape[0], -1)
 
 
-def _complete(
-    schedule: DegreeSchedule, layers: list[Tensor], start: Tensor, x: Tensor, step: _Step
-) -> None:
+def _complete(schedule: DegreeSchedule, layers: list[Tensor], start: Tensor, x: Tensor, step: _Step) -> None:
     """Compute, layer by layer, the hidden units whose inputs are now all known."""
     units, known = step.units, step.dims.stop
     first = torch.addmm(start[units], schedule.first[units, :known], x[:known])

@@ -1,4 +1,4 @@
-"""Conditional masked autoregressive flows: blocks of MaskedSpline and permutations, as the published models use them."""
+"""Conditional masked autoregressive flows: MADE blocks and permutations as the published models have them."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class MAFConfig(BaseModel):
         hidden_layers: Number of hidden layers of each.
         dropout: Dropout probability in all hidden layers but the first.
         degrees: Assignment of hidden degrees; "nflows" is the published behaviour.
-        permutations: "reverse-random": reversal after even blocks, a fixed random permutation after odd ones, none
-            after the last (iCaloFlow); "random": a random permutation after every block, the last included (CaloFlow
-            flow-I).
+        permutations: "reverse-random": reversal after even blocks, a fixed random permutation after odd
+            ones, none after the last (iCaloFlow); "random": a random permutation after every block, the
+            last included (CaloFlow flow-I).
         spline: Shape of the splines.
     """
 
@@ -87,7 +87,7 @@ def _permutation(config: MAFConfig, block: int, features: int) -> Transform | No
 
 
 def maf_parameters(config: MAFConfig, features: int, context: int) -> int:
-    """Number of trainable parameters by formula, without building the flow (masked weights count, as published)."""
+    """Number of trainable parameters by formula, without building the flow; masked weights count."""
     h, outputs = config.hidden, features * config.spline.n_raw
     made = (features * h + h) + (context * h + h) + (config.hidden_layers - 1) * (h * h + h)
     return config.blocks * (made + h * outputs + outputs)

@@ -1,4 +1,4 @@
-"""Masked autoregressive rational-quadratic splines: the nflows transform with another spline and another inverse."""
+"""Masked autoregressive splines: the nflows transform with another spline and another inverse."""
 
 from __future__ import annotations
 
@@ -18,11 +18,14 @@ Degrees = Literal["nflows", "spread"]
 
 
 class MaskedSpline(MaskedPiecewiseRationalQuadraticAutoregressiveTransform):  # type: ignore[misc]
-    """One MADE that sets the parameters of one spline per dimension (Papamakarios et al. 2017, Durkan et al. 2019).
+    """One MADE that sets the parameters of one spline per dimension.
 
-    The network, its masks, its parameter names and their order are those of the nflows class it extends (feed-forward
-    blocks, ReLU), so state dicts are interchangeable. Forward maps data to noise in one pass; inverse maps noise to
-    data exactly, computing every hidden unit once (:mod:`caloray.flows.incremental`).
+    Papamakarios et al., "Masked autoregressive flow", NIPS 2017; Durkan et al. 2019, section 3.2.
+
+    The network, its masks, its parameter names and their order are those of the nflows class it extends
+    (feed-forward blocks, ReLU), so state dicts are interchangeable. Forward maps data to noise in one
+    pass; inverse maps noise to data exactly, computing every hidden unit once
+    (:mod:`caloray.flows.incremental`).
 
     Args:
         features: Dimension D.
@@ -31,9 +34,9 @@ class MaskedSpline(MaskedPiecewiseRationalQuadraticAutoregressiveTransform):  # 
         hidden_layers: Number of hidden layers (nflows' ``num_blocks`` + 1).
         spline: Shape of the spline.
         dropout: Dropout probability after every hidden layer but the first.
-        degrees: How hidden units are assigned degrees. "nflows": unit j gets (j mod (D - 1)) + 1, so that with
-            H < D - 1 the inputs above H condition nothing. "spread": floor(linspace) over 1 ... D - 1 whenever
-            H < D - 1 and the same as "nflows" otherwise.
+        degrees: How hidden units are assigned degrees. "nflows": unit j gets (j mod (D - 1)) + 1, so that
+            with H < D - 1 the inputs above H condition nothing. "spread": floor(linspace) over 1 ... D - 1
+            whenever H < D - 1 and the same as "nflows" otherwise.
     """
 
     def __init__(
@@ -109,7 +112,7 @@ class MaskedSpline(MaskedPiecewiseRationalQuadraticAutoregressiveTransform):  # 
         return nnf.linear(hidden, weight, bias).view(-1, self.spline.n_raw, self.features)
 
     def schedule(self) -> DegreeSchedule:
-        """The network's weights in the order in which the inverse uses them; rebuilt when a weight has changed."""
+        """The weights in the order in which the inverse uses them; rebuilt when one has changed."""
         tensors = [*self.parameters(), *self.buffers()]
         version = tuple(n for t in tensors for n in (t._version, t.data_ptr()))
         if self._schedule is None or self._schedule[0] != version:

@@ -1,16 +1,16 @@
 r"""Monotonic rational-quadratic splines with linear tails, branch-free and feature-major.
 
-The map and its parameters are those of nflows (Durkan et al., "Neural Spline Flows", NeurIPS 2019, section 3.1;
-Gregory & Delbourgo 1982): K bins on [-B, B], identity outside, 3K - 1 raw numbers per dimension (K width logits,
-K height logits, K - 1 interior slopes), boundary slopes 1. With :math:`\theta = (x - x_k) / w_k`, :math:`s = h_k / w_k`,
-:math:`t = \theta (1 - \theta)`:
+The map and its parameters are those of nflows (Durkan et al., "Neural Spline Flows", NeurIPS 2019, section
+3.1; Gregory & Delbourgo 1982): K bins on [-B, B], identity outside, 3K - 1 raw numbers per dimension (K
+width logits, K height logits, K - 1 interior slopes), boundary slopes 1. With :math:`\theta = (x - x_k) /
+w_k`, :math:`s = h_k / w_k`, :math:`t = \theta (1 - \theta)`:
 
 .. math:: y = y_k + h_k \frac{s \theta^2 + d_k t}{s + (d_{k+1} + d_k - 2 s) t}
 
-What differs from nflows is the arithmetic: raw parameters come as (batch, 3K - 1, features) so that every operation runs
-over contiguous features, nothing is indexed by a mask, the discriminant of the inverse is clamped instead of asserted,
-the inverse is evaluated in float64 (in float32 it loses all digits for narrow bins), and the forward direction has its
-own backward pass.
+What differs from nflows is the arithmetic: raw parameters come as (batch, 3K - 1, features) so that every
+operation runs over contiguous features, nothing is indexed by a mask, the discriminant of the inverse is
+clamped instead of asserted, the inverse is evaluated in float64 (in float32 it loses all digits for narrow
+bins), and the forward direction has its own backward pass.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class SplineConfig(BaseModel):
 class _Knots(NamedTuple):
     """Quantities of the bin that each element falls into, all (batch, features)."""
 
-    index: Tensor
+    number: Tensor
     left: Tensor
     width: Tensor
     bottom: Tensor
@@ -128,7 +128,7 @@ def _locate(
     (left, width), (bottom, height) = widths.bin(index), heights.bin(index)
     slope0, slope1 = _slopes(raw[:, 2 * k :], index, config)
     knots = _Knots(
-        index=index,
+        number=index,
         left=span * left - config.tail_bound,
         width=span * width,
         bottom=span * bottom - config.tail_bound,
@@ -183,10 +183,10 @@ def _slopes(raw: Tensor, index: Tensor, config: SplineConfig) -> tuple[Tensor, T
 
 
 class _SplineForward(torch.autograd.Function):
-    """The forward spline with a hand-written backward: one pass over the raw parameters instead of some forty."""
+    """The forward spline with a hand-written backward that passes over the raw parameters once."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, raw: Tensor, config: SplineConfig) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+    def forward(ctx: Any, x: Tensor, raw: Tensor, config: SplineConfig) -> tuple[Tensor, Tensor]:
         """Evaluate the map and keep what its derivatives need."""
         bound = config.tail_bound
         inside = (x >= -bound) & (x <= bound)
@@ -205,7 +205,7 @@ class _SplineForward(torch.autograd.Function):
         return y, torch.where(inside, log_slope, torch.zeros_like(x))
 
     @staticmethod
-    def backward(ctx: Any, grad_y: Tensor, grad_l: Tensor) -> tuple[Tensor, Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad_y: Tensor, grad_l: Tensor) -> tuple[Tensor, Tensor, None]:
         """Chain rule through the bin's knots, then through the two softmaxes and the softplus."""
         raw, inside, soft_w, soft_h, theta, s, beta, den, q, *rest = ctx.saved_tensors
         knots = _Knots(*rest)
@@ -219,19 +219,14 @@ class _SplineForward(torch.autograd.Function):
             + glq * 2 * (knots.slope1 * theta + s * turn - knots.slope0 * (1 - theta))
             - 2 * gld * bend * turn
         )
-        g_s = (
-            gyd * (theta**2 * den - beta * (1 - 2 * t))
-            + 2 * gl / s
-            + 2 * glq * t
-            - 2 * gld * (1 - 2 * t)
-        )
+        g_s = gyd * (theta**2 * den - beta * (1 - 2 * t)) + 2 * gl / s + 2 * glq * t - 2 * gld * (1 - 2 * t)
         g_slope0 = gyd * t * (den - beta) + glq * (1 - theta) ** 2 - 2 * gld * t
         g_slope1 = -gyd * beta * t + glq * theta**2 - 2 * gld * t
         g_left = -g_theta / knots.width
         g_width = g_left * theta - g_s * s / knots.width
         g_height = gy * beta * per_den + g_s / knots.width
         config: SplineConfig = ctx.config
-        index, k = knots.index, config.bins
+        index, k = knots.number, config.bins
         grad_raw = torch.empty_like(raw)
         for soft, g_edge, g_size, smallest, part in (
             (soft_w, g_left, g_width, config.min_width, grad_raw[:, :k]),
@@ -248,8 +243,8 @@ def _add_share_gradient(
 ) -> None:
     """Write the gradient of the logits, given those of a bin's lower edge (sum of the bins below) and size.
 
-    Only bins up to ``index`` count: with p the softmax and T = edge * sum(p below) + size * p_index, the gradient
-    is p * (edge [below] + size [at index] - T).
+    Only bins up to ``index`` count: with p the softmax and T = edge * sum(p below) + size * p_index, the
+    gradient is p * (edge [below] + size [at index] - T).
     """
     k = softmax.shape[1]
     edge, size = (scale * g_edge).unsqueeze(1), (scale * g_size).unsqueeze(1)

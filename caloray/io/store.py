@@ -1,7 +1,8 @@
 """Training rows in memory: the non-zero voxels of chosen layers, densified batch by batch.
 
-Most voxels of a shower are empty, so a store of 40,500-voxel showers takes a few per cent of the dense array. Showers
-are kept sorted by event id: the same set of showers gives the same store, whatever order it arrived in.
+Most voxels of a shower are empty, so a store of 40,500-voxel showers takes a few per cent of the dense
+array. Showers are kept sorted by event id: the same set of showers gives the same store, whatever order it
+arrived in.
 """
 
 from __future__ import annotations
@@ -174,5 +175,11 @@ class LayerStoreBuilder:
         source = np.repeat(starts - before[:-1], lengths) + np.arange(len(values))
         bounds = np.concatenate([[0], np.cumsum(counts[order].ravel())]).astype(np.int64)
         return LayerStore(
-            self.geometry, tuple(self.layers), ids[order], energies[order], bounds, indices[source], values[source]
+            self.geometry,
+            tuple(self.layers),
+            ids[order],
+            energies[order],
+            bounds,
+            indices[source],
+            values[source],
         )

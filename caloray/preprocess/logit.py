@@ -1,7 +1,7 @@
 r"""The logit map that opens [0, 1] to the real line.
 
-:math:`\mathrm{logit}_\alpha(u) = \log(v / (1 - v))` with :math:`v = \alpha + (1 - 2 \alpha) u`, as CaloFlow (arXiv:2106.05285)
-and iCaloFlow (arXiv:2305.11934) use it; alpha = 1e-6 maps to about +-13.8.
+:math:`\mathrm{logit}_\alpha(u) = \log(v / (1 - v))` with :math:`v = \alpha + (1 - 2 \alpha) u`, as
+CaloFlow (arXiv:2106.05285) and iCaloFlow (arXiv:2305.11934) use it; alpha = 1e-6 maps to about +-13.8.
 """
 
 from __future__ import annotations

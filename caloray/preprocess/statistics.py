@@ -37,7 +37,9 @@ class TrainingStatistics:
             DataError: There are no showers.
         """
         if len(incident) == 0:
-            raise DataError("the training split holds no showers", hint="ingest more data or change data.split")
+            raise DataError(
+                "the training split holds no showers", hint="ingest more data or change data.split"
+            )
         return TrainingStatistics(
             showers=len(incident),
             max_ratio=float((layer_energies.sum(axis=1) / incident).max()),

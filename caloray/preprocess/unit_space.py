@@ -1,11 +1,14 @@
 r"""Layer energies as shares of what is left: CaloFlow's unit space.
 
-For layers 0 ... L-1 with energies E_i and incident energy E_inc (arXiv:2210.14245, section on data preprocessing):
+For layers 0 ... L-1 with energies E_i and incident energy E_inc (arXiv:2210.14245, section on data
+preprocessing):
 
-.. math:: u_0 = \frac{\sum_i E_i}{s E_\mathrm{inc}}, \qquad u_k = \frac{E_{k-1}}{\sum_{j \ge k-1} E_j}, \quad k = 1 ... L-1
+.. math:: u_0 = \frac{\sum_i E_i}{s E_\mathrm{inc}}, \qquad u_k = \frac{E_{k-1}}{\sum_{j \ge k-1} E_j},
+\quad k = 1 ... L-1
 
-The scale s is the largest E_tot / E_inc of the training split, so that u_0 stays in [0, 1]: the link between deposited
-and incident energy is part of the representation instead of something that the flow has to find.
+The scale s is the largest E_tot / E_inc of the training split, so that u_0 stays in [0, 1]: the link
+between deposited and incident energy is part of the representation instead of something that the flow has
+to find.
 """
 
 from __future__ import annotations

@@ -72,8 +72,10 @@ def draw_longitudinal(results: dict[str, Any], labels: Labels) -> Figure:
     grid = figure.add_gridspec(1, 2)
     for place, log in zip(grid, (False, True), strict=True):
         axes = panel_axes(figure, place)
-        draw_panel(axes, curves, x_label="layer", y_label="mean energy per layer [MeV]", labels=labels, log_y=log)
-        axes[0].legend(loc="upper right" if not log else "lower center")
+        draw_panel(
+            axes, curves, x_label="layer", y_label="mean energy per layer [MeV]", labels=labels, log_y=log
+        )
+        axes[0].legend(loc="upper right")
     return figure
 
 

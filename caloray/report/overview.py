@@ -64,7 +64,7 @@ def draw_average_shower(results: dict[str, Any], labels: Labels) -> Figure:
         mesh = axes.pcolormesh(layers, edges, shown, norm=LogNorm(top * 1e-5, top), cmap="viridis")
         axes.set_title(label, loc="left")
     figure.colorbar(mesh, ax=panels[1], label=r"mean energy density [MeV / mm$^2$]")
-    filled = maps[0] > top * 1e-5
+    filled = maps[0] > top * 1e-4
     ratio = np.where(filled, maps[1] / np.where(filled, maps[0], 1.0), np.nan).T
     mesh = panels[2].pcolormesh(layers, edges, ratio, vmin=0.8, vmax=1.2, cmap="RdBu_r")
     panels[2].set_title("ratio", loc="left")
@@ -83,7 +83,9 @@ def _table_panel(axes: Axes, rows: list[dict[str, Any]]) -> None:
     floors = np.array([row["floor"] or np.nan for row in shown])
     spread = np.array([row["floor_spread"] or 0.0 for row in shown])
     values = np.array([row["separation"] for row in shown])
-    axes.bar(positions, floors, width=0.6, color=REFERENCE, edgecolor=REFERENCE_EDGE, label="floor (Geant4 halves)")
+    axes.bar(
+        positions, floors, width=0.6, color=REFERENCE, edgecolor=REFERENCE_EDGE, label="floor (Geant4 halves)"
+    )
     axes.errorbar(positions, floors, yerr=spread, fmt="none", color=REFERENCE_EDGE, capsize=3)
     axes.plot(positions, values, "D", color=GENERATED, markersize=6, label="separation power")
     for position, row in zip(positions, shown, strict=True):
@@ -105,13 +107,16 @@ def _layer_panel(axes: Axes, records: list[dict[str, Any]], *, legend: bool) -> 
         np.array([np.nan if record[key] is None else record[key] for record in records], dtype=float)
         for key in ("floor", "floor_spread", "separation")
     )
-    axes.fill_between(layers, floor - spread, floor + spread, color=REFERENCE, label="floor ± spread")
-    axes.plot(layers, floor, color=REFERENCE_EDGE, linewidth=1)
-    axes.plot(layers, value, ".-", color=GENERATED, linewidth=0.9, markersize=4, label="separation power")
-    axes.set_yscale("log")
     finite = np.concatenate([value[value > 0], floor[floor > 0]])
-    if len(finite):
-        axes.set_ylim(0.4 * float(finite.min()), 4 * float(finite.max()))
+    top = float(finite.max(initial=1e-9))
+    bottom = max(0.4 * float(finite.min(initial=top)), 3e-4 * top)
+    low, high = np.maximum(floor - spread, bottom), np.maximum(floor + spread, bottom)
+    axes.fill_between(layers, low, high, color=REFERENCE, label="floor ± spread")
+    axes.plot(layers, np.maximum(floor, bottom), color=REFERENCE_EDGE, linewidth=1)
+    shown = np.where(value > bottom, value, np.nan)
+    axes.plot(layers, shown, ".-", color=GENERATED, linewidth=0.9, markersize=4, label="separation power")
+    axes.set_yscale("log")
+    axes.set_ylim(bottom, 4 * top)
     axes.set_xlabel("layer")
     if legend:
         axes.legend(loc="upper left")

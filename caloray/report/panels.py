@@ -11,11 +11,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.gridspec import SubplotSpec
-from matplotlib.ticker import MultipleLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MultipleLocator, NullFormatter
 
 from caloray.report.style import GENERATED, REFERENCE, REFERENCE_EDGE
 
-ENOUGH = 20  # entries that a typical bin should hold in a picture
+SIDES = ("reference", "generated")
+ENOUGH = 50  # entries in the bin of a typical entry
+TAIL = 0.001  # of the entries on either side that a picture may leave out
 RATIO_RANGE = (0.75, 1.25)
 
 
@@ -29,18 +31,19 @@ class Curve:
 
 
 def curves_of_histogram(record: dict[str, Any], showers: tuple[int, int]) -> tuple[Curve, Curve]:
-    """Entries per shower and bin of both samples, with Poisson errors; fine bins joined and empty ends cut off."""
+    """Entries per shower and bin of both samples with statistical errors; fine bins joined, far tails cut."""
     edges = np.array(record["edges"])
-    counts = [np.array(record[side]["counts"], dtype=float) for side in ("reference", "generated")]
+    counts = [np.array(record[side]["counts"], dtype=float) for side in SIDES]
+    squares = [np.array(record[side].get("sum_squares", record[side]["counts"])) for side in SIDES]
     factor = _joining_factor(counts[0])
     edges = edges[::factor]
     counts = [part.reshape(-1, factor).sum(axis=1) for part in counts]
-    filled = np.flatnonzero(counts[0] + counts[1])
-    first, last = (filled[0], filled[-1] + 1) if len(filled) else (0, len(counts[0]))
-    cut = slice(first, last)
-    kept = edges[first : last + 1]
+    errors = [np.sqrt(part.reshape(-1, factor).sum(axis=1)) for part in squares]
+    cut = _bulk(counts, TAIL if record["observable"] != "voxel_energy" else 0.0)
+    kept = edges[cut.start : cut.stop + 1]
     reference, generated = (
-        Curve(kept, part[cut] / n, np.sqrt(part[cut]) / n) for part, n in zip(counts, showers, strict=True)
+        Curve(kept, part[cut] / n, error[cut] / n)
+        for part, error, n in zip(counts, errors, showers, strict=True)
     )
     return reference, generated
 
@@ -71,7 +74,9 @@ def draw_panel(
     reference, generated = curves
     edges = reference.edges
     base = _baseline(reference, generated) if log_y else 0.0
-    main.stairs(np.maximum(reference.values, base), edges, baseline=base, fill=True, color=REFERENCE, label=labels[0])
+    main.stairs(
+        np.maximum(reference.values, base), edges, baseline=base, fill=True, color=REFERENCE, label=labels[0]
+    )
     main.stairs(np.maximum(reference.values, base), edges, baseline=None, color=REFERENCE_EDGE, linewidth=0.9)
     _band(main, reference, REFERENCE_EDGE, 0.45)
     main.stairs(generated.values, edges, baseline=None, color=GENERATED, linewidth=1.5, label=labels[1])
@@ -79,6 +84,7 @@ def draw_panel(
     main.set_ylabel(y_label)
     if log_x:
         main.set_xscale("log")
+        _log_ticks(ratio, edges)
     if log_y:
         main.set_yscale("log")
         top = max(float(reference.values.max(initial=base)), float(generated.values.max(initial=base)))
@@ -100,10 +106,14 @@ def draw_ratio(axes: Axes, reference: Curve, generated: Curve) -> None:
     relative = np.where(known, reference.errors / safe, 0.0)
     axes.axhline(1.0, color=REFERENCE_EDGE, linewidth=0.9)
     _band(axes, Curve(reference.edges, np.ones_like(safe), relative), REFERENCE_EDGE, 0.35)
-    centres = _centres(reference.edges)
+    centres, ratio = _centres(reference.edges), generated.values / safe
+    for marker, place, beyond in (("^", 0.975, ratio > RATIO_RANGE[1]), ("v", 0.025, ratio < RATIO_RANGE[0])):
+        level = RATIO_RANGE[0] + place * (RATIO_RANGE[1] - RATIO_RANGE[0])
+        out = centres[known & beyond]
+        axes.plot(out, np.full(len(out), level), marker, color=GENERATED, markersize=3, alpha=0.6)
     axes.errorbar(
         centres[known],
-        (generated.values / safe)[known],
+        ratio[known],
         yerr=(generated.errors / safe)[known],
         fmt="o",
         markersize=2.8,
@@ -120,7 +130,13 @@ def draw_ratio(axes: Axes, reference: Curve, generated: Curve) -> None:
 def _band(axes: Axes, curve: Curve, colour: str, alpha: float) -> None:
     low = curve.values - curve.errors
     axes.stairs(
-        curve.values + curve.errors, curve.edges, baseline=low, fill=True, color=colour, alpha=alpha, linewidth=0
+        curve.values + curve.errors,
+        curve.edges,
+        baseline=low,
+        fill=True,
+        color=colour,
+        alpha=alpha,
+        linewidth=0,
     )
 
 
@@ -135,15 +151,32 @@ def _centres(edges: np.ndarray) -> np.ndarray:
     return np.sqrt(edges[1:] * edges[:-1]) if logarithmic else 0.5 * (edges[1:] + edges[:-1])
 
 
+def _log_ticks(axes: Axes, edges: np.ndarray) -> None:
+    """Label 1, 2, 5 of each decade on a short axis, decades on a long one."""
+    if edges[-1] / edges[0] < 300:
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.12g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _bulk(counts: list[np.ndarray], tail: float) -> slice:
+    """The bins between the outermost ``tail`` of either sample (all filled ones for tail 0)."""
+    starts, stops = [], []
+    for part in counts:
+        total = float(part.sum())
+        if total:
+            reached = np.cumsum(part) / total
+            starts.append(int(np.argmax(reached > tail)))
+            stops.append(int(np.argmax(reached >= 1.0 - max(tail, 1e-12))) + 1)
+    return slice(min(starts), max(stops)) if starts else slice(0, len(counts[0]))
+
+
 def _joining_factor(counts: np.ndarray) -> int:
-    """By how much to coarsen, a divisor of the number of bins that leaves at least 10 filled bins."""
-    for factor in (1, 2, 4, 5):
-        if len(counts) % factor:
-            continue
+    """By how much to coarsen: the least divisor that puts a typical entry among enough others."""
+    total = float(counts.sum())
+    factors = [factor for factor in (1, 2, 4, 5) if len(counts) % factor == 0]
+    for factor in factors:
         joined = counts.reshape(-1, factor).sum(axis=1)
-        filled = joined[joined > 0]
-        if len(filled) and np.median(filled) >= ENOUGH:
+        if total and float((joined**2).sum()) / total >= ENOUGH:
             return factor
-        if len(filled) <= 20:
-            return factor
-    return 1
+    return 1 if not total else factors[min(1, len(factors) - 1)]

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-__all__ = ["GENERATED", "REFERENCE", "RC", "REFERENCE_EDGE", "axis_label", "layer_title", "new_figure", "save"]
+__all__ = [
+    "GENERATED",
+    "RC",
+    "REFERENCE",
+    "REFERENCE_EDGE",
+    "axis_label",
+    "layer_title",
+    "new_figure",
+    "save",
+]
 
 import io
 from pathlib import Path

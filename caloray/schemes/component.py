@@ -17,20 +17,31 @@ from caloray.io.store import LayerStore
 class Component(Protocol):
     """One conditional flow of a scheme and the way from stored showers to its batches."""
 
-    name: str
-    features: int
-    context_features: int
-    layers: tuple[int, ...]
+    @property
+    def name(self) -> str:
+        """Its name within the scheme."""
+
+    @property
+    def features(self) -> int:
+        """Dimension of the flow."""
+
+    @property
+    def context_features(self) -> int:
+        """Number of conditioning features."""
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Positions of the layers that it reads."""
 
     @property
     def parameters(self) -> int:
         """Number of trainable parameters."""
 
     def build(self) -> Flow:
-        """A freshly initialised flow: data (batch, features) to noise, given context (batch, context_features)."""
+        """A freshly initialised flow: data (batch, features) to noise, given the context."""
 
     def rows(self, store: LayerStore) -> np.ndarray:
         """(R, 2) int64 pairs (shower, column of the store) that are this component's training rows."""
 
     def batch(self, store: LayerStore, rows: np.ndarray, draws: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Target (n, features) and context (n, context_features) in float32, with fresh noise from ``draws``."""
+        """Target (n, features) and context (n, context_features), float32, noise from ``draws``."""

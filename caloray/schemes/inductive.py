@@ -1,4 +1,4 @@
-"""Inductive CaloFlow: layer energies first, then layer after layer, each given the one before (arXiv:2305.11934)."""
+"""Inductive CaloFlow (arXiv:2305.11934): layer energies, then layer after layer given the one before."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class InductiveScheme:
             )
         if self.config.augment == "rotate" and self.geometry.kind != "cylindrical":
             raise ConfigError(
-                f"scheme.augment: rotate needs a cylindrical geometry, {self.geometry.name} is {self.geometry.kind}",
+                f"scheme.augment: rotate needs a cylindrical geometry, not {self.geometry.name}",
                 hint="set scheme.augment: none",
             )
 
@@ -136,9 +136,8 @@ class InductiveScheme:
             context = part.context(incident, energies[:, 0])
         else:
             part = NextLayer(self.preprocessing, self.seed)
-            fill = torch.as_tensor(
-                address.named(address.component, "noise").generator().random(tuple(previous.shape), np.float32)
-            )
+            uniform = address.named(address.component, "noise").generator()
+            fill = torch.as_tensor(uniform.random(tuple(previous.shape), np.float32))
             pair = energies[:, layer], energies[:, layer - 1]
             context = part.context(incident, *pair, previous, fill.to(previous.device), layer)
         flow = flows[part.name]
@@ -157,6 +156,7 @@ def _latent(key: StreamKey, shape: tuple[int, int], flow: Flow) -> Tensor:
 def _require_some_finite(x: Tensor, what: str, key: StreamKey) -> None:
     if not bool(torch.isfinite(x).any()):
         raise NumericalError(
-            f"component {what}: no finite number in block {key.block} (seed {key.seed}, attempt {key.attempt})",
+            f"component {what}: no finite number in block {key.block}, "
+            f"seed {key.seed}, attempt {key.attempt}",
             hint="the weights are unusable; look at the training history of this component",
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["FirstLayer", "LayerEnergies", "NextLayer", "Preprocessing", "VoxelComponent"]
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -186,10 +187,11 @@ class VoxelComponent(_Base):
         """Leave out empty layers where sampling sets them to zero without asking the flow."""
         if self.preprocessing.config.rescale != "renormalise":
             return rows
-        return rows[store.layer_energies[rows[:, 0], rows[:, 1]] > 0]
+        visible: np.ndarray = rows[store.layer_energies[rows[:, 0], rows[:, 1]] > 0]
+        return visible
 
     def turned(self, draws: torch.Generator, count: int, *layers: Tensor) -> list[Tensor]:
-        """Turn and mirror the layers (n, D) of each row by one random element, the same for all layers of the row."""
+        """Turn and mirror the layers (n, D) of each row, all layers of a row alike."""
         if self.preprocessing.config.augment == "none":
             return list(layers)
         n_alpha, n_r = self.preprocessing.geometry.layers[0].shape
@@ -205,7 +207,7 @@ class FirstLayer(VoxelComponent):
     """Flow-2: voxels of layer 0 given its energy and the incident energy."""
 
     name = "first_layer"
-    layers = (0,)
+    layers: ClassVar[tuple[int, ...]] = (0,)
 
     @property
     def context_features(self) -> int:
@@ -219,7 +221,7 @@ class FirstLayer(VoxelComponent):
         return self.visible(store, rows)
 
     def context(self, incident: Tensor, energies: Tensor) -> Tensor:
-        """(n, 2) from incident and layer energies (n,) [MeV]; the published logit is divided by 4 here only."""
+        """(n, 2) from incident and layer energies (n,) [MeV]; only here the logit is divided by 4."""
         condition = self.preprocessing.layer_energy(energies)
         if self.preprocessing.config.energy_context == "logit":
             condition = condition / 4

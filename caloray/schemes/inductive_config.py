@@ -36,15 +36,19 @@ class InductiveConfig(BaseModel):
         voxel_noise: Upper end of the uniform noise added to every voxel and layer energy in training [MeV].
         threshold: Readout threshold; sampled voxels below it become zero [MeV].
         alpha: Margin of the logit map.
-        energy_space: "absolute": logit(E_i / max_layer_energy), no relation to E_inc (published); "unit": shares of
-            what is left, with the total relative to E_inc.
-        energy_context: How layer energies condition the voxel flows. "logit": logit(E / max_layer_energy) of noisy
-            energies (published, blind below 0.07 MeV); "log": log10(E / MeV + 0.01) of noise-free ones.
-        max_layer_energy: Largest layer energy [MeV] for "absolute" and "logit"; None takes it from the training split.
-        rescale: How sampled shares become energies. "published": times E_n; the noise inside the shares then takes a
-            part of E_n away. "noise-corrected": times E_n + D * noise / 2, so that the signal sums to E_n.
-            "renormalise": noise-corrected, then scaled and cut so that the layer sums to E_n exactly.
-        augment: "rotate" turns and mirrors each training row at random in alpha (an axially symmetric readout).
+        energy_space: "absolute": logit(E_i / max_layer_energy), no relation to E_inc (published); "unit":
+            shares of what is left, with the total relative to E_inc.
+        energy_context: How layer energies condition the voxel flows. "logit": logit(E / max_layer_energy)
+            of noisy energies (published, blind below 0.07 MeV); "log": log10(E / MeV + 0.01) of noise-free
+            ones.
+        max_layer_energy: Largest layer energy [MeV] for "absolute" and "logit"; None takes it from the
+            training split.
+        rescale: How sampled shares become energies. "published": times E_n; the noise inside the shares
+            then takes a part of E_n away. "noise-corrected": times E_n + D * noise / 2, so that the signal
+            sums to E_n. "renormalise": noise-corrected, then scaled and cut so that the layer sums to E_n
+            exactly.
+        augment: "rotate" turns and mirrors each training row at random in alpha (an axially symmetric
+            readout).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

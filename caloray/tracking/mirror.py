@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("caloray.tracking")
 _PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
+_WISHES = ("name", "components", "params", "artifacts", "summary")
 _FIRST_PAUSE, _LONGEST_PAUSE = 15.0, 300.0
 
 
@@ -232,16 +233,7 @@ class MlflowTracker:
 
 def _keep_wishes(old: TrackingState, new: TrackingState) -> None:
     """Another server is asked for: what it should hold stays, what the old one received does not count."""
-    for name in (
-        "name",
-        "components",
-        "params",
-        "artifacts",
-        "summary",
-        "status",
-        "component_status",
-        "started_ms",
-    ):
+    for name in (*_WISHES, "status", "component_status", "started_ms"):
         setattr(new, name, getattr(old, name))
 
 

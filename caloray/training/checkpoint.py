@@ -1,8 +1,9 @@
 """Checkpoints that are complete or absent.
 
-A checkpoint is a folder ``step-00001234`` with ``state.pt`` (tensors and plain values only) and ``checkpoint.json`` with
-the hash of the former. It is written under a temporary name, fsynced and renamed; an older one is removed only after the
-newer has been read back and verified. What does not verify is passed over with a warning.
+A checkpoint is a folder ``step-00001234`` with ``state.pt`` (tensors and plain values only) and
+``checkpoint.json`` with the hash of the former. It is written under a temporary name, fsynced and renamed;
+an older one is removed only after the newer has been read back and verified. What does not verify is
+passed over with a warning.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any
 
 import torch
 
-from caloray.atomic import TEMPORARY, commit_directory, sha256_file, sweep
+from caloray.atomic import TEMPORARY, sha256_file, staging_directory, sweep
 from caloray.errors import CheckpointError
 
 logger = logging.getLogger(__name__)
@@ -38,19 +39,21 @@ class CheckpointStore:
     keep: int = 2
 
     def save(self, step: int, state: dict[str, Any]) -> Path:
-        """Write a checkpoint, then remove all but the newest ``keep`` verified ones."""
+        """Write a checkpoint, then remove all but the newest ``keep`` verified ones.
+
+        Raises:
+            StorageError: The disk is full or not writable; the checkpoints before it are still there.
+        """
         final = self.directory / f"step-{step:08d}"
         if final.exists():
             if _problem(final) is None:
                 return final
             shutil.rmtree(final)
-        temporary = final.with_name(final.name + TEMPORARY)
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        torch.save(state, temporary / "state.pt")
-        record = {"step": step, "sha256": sha256_file(temporary / "state.pt")}
-        (temporary / "checkpoint.json").write_text(json.dumps(record))
-        commit_directory(temporary, final)
+        with staging_directory(final) as temporary:
+            with (temporary / "state.pt").open("wb") as file:  # a full disk is an OSError only this way
+                torch.save(state, file)
+            record = {"step": step, "sha256": sha256_file(temporary / "state.pt")}
+            (temporary / "checkpoint.json").write_text(json.dumps(record))
         self._remove_old()
         return final
 
@@ -65,9 +68,7 @@ class CheckpointStore:
         for folder in folders:
             problem = _problem(folder)
             if problem is None:
-                state: dict[str, Any] = torch.load(
-                    folder / "state.pt", weights_only=True, map_location="cpu"
-                )
+                state: dict[str, Any] = torch.load(folder / "state.pt", weights_only=True, map_location="cpu")
                 return state
             logger.warning("%s: %s; falling back to the checkpoint before it", folder, problem)
         if folders:
@@ -78,7 +79,9 @@ class CheckpointStore:
         return None
 
     def _folders(self) -> list[Path]:
-        return sorted((p for p in self.directory.glob("step-*") if not p.name.endswith(TEMPORARY)), reverse=True)
+        return sorted(
+            (p for p in self.directory.glob("step-*") if not p.name.endswith(TEMPORARY)), reverse=True
+        )
 
     def _remove_old(self) -> None:
         verified = [folder for folder in self._folders() if _problem(folder) is None]

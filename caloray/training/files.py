@@ -6,15 +6,14 @@ __all__ = ["ComponentFolder", "ComponentResult"]
 
 import json
 import os
-import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
-from caloray.atomic import TEMPORARY, commit_directory, sha256_file, write_bytes, write_json
+from caloray.atomic import sha256_bytes, sha256_file, staging_directory, write_bytes, write_json
 from caloray.errors import CheckpointError
 from caloray.training.checkpoint import CheckpointStore
 
@@ -80,7 +79,7 @@ class ComponentFolder:
         """
         file = self.path / "identity.json"
         if file.exists():
-            recorded = _flat(json.loads(file.read_text()))
+            recorded = _flat(_read(file, "use another output directory, or --fresh to discard what is there"))
             wanted = _flat(json.loads(json.dumps(identity)))
             changed = [
                 f"{name}: {recorded.get(name)!r} -> {wanted.get(name)!r}"
@@ -111,29 +110,39 @@ class ComponentFolder:
         record = self.path / "result" / "component.json"
         if not record.exists():
             return None
-        result = ComponentResult(**json.loads(record.read_text()))
-        if sha256_file(self.weights_file) != result.sha256:
+        hint = "remove the folder 'result'; the same command rebuilds it from the last checkpoint"
+        try:
+            result = ComponentResult(**_read(record, hint))
+        except TypeError as error:
+            raise CheckpointError(f"{record}: not a record of a training ({error})", hint=hint) from error
+        if not self.weights_file.is_file() or sha256_file(self.weights_file) != result.sha256:
             raise CheckpointError(
-                f"{self.weights_file}: differs from the sha256 recorded when training ended",
-                hint="remove the folder 'result'; the same command rebuilds it from the last checkpoint",
+                f"{self.weights_file}: differs from the sha256 recorded when training ended", hint=hint
             )
         return result
 
     def write_result(self, weights: dict[str, Tensor], **facts: Any) -> ComponentResult:
         """Commit the final weights with their record, both or neither."""
-        final = self.path / "result"
-        temporary = final.with_name(final.name + TEMPORARY)
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        save_file({k: v.contiguous() for k, v in weights.items()}, temporary / "weights.safetensors")
-        result = ComponentResult(sha256=sha256_file(temporary / "weights.safetensors"), **facts)
-        (temporary / "component.json").write_text(json.dumps(asdict(result), indent=1, sort_keys=True))
-        commit_directory(temporary, final)
+        data = save({k: v.contiguous() for k, v in weights.items()})
+        result = ComponentResult(sha256=sha256_bytes(data), **facts)
+        with staging_directory(self.path / "result") as temporary:
+            (temporary / "weights.safetensors").write_bytes(data)
+            (temporary / "component.json").write_text(json.dumps(asdict(result), indent=1, sort_keys=True))
         return result
 
     def weights(self) -> dict[str, Tensor]:
         """Weights of the result."""
         return load_file(self.weights_file)
+
+
+def _read(file: Path, hint: str) -> dict[str, Any]:
+    try:
+        value = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{file}: unreadable ({error})", hint=hint) from error
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{file}: expected an object, found {type(value).__name__}", hint=hint)
+    return value
 
 
 def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -59,7 +59,9 @@ class RowPlan:
         """(n, 2) rows of one step for this rank."""
         order = self._shuffled(epoch)
         start = step * self.batch_rows
-        return self.rows[order[start : start + self.batch_rows][self.rank :: self.world]]
+        chosen = order[start : start + self.batch_rows]
+        rows: np.ndarray = self.rows[chosen[self.rank :: self.world]]
+        return rows
 
     def _shuffled(self, epoch: int) -> np.ndarray:
         if self._order is None or self._order[0] != epoch:
@@ -72,6 +74,11 @@ class RowPlan:
         index = epoch * self.steps_per_epoch + step
         key = StreamKey(self.seed, self.component.name, f"training-noise/{self.rank}", index)
         return self.component.batch(self.store, self.select(epoch, step), _generator(key))
+
+    def dropout_seed(self, epoch: int, step: int) -> int:
+        """Seed of the dropout masks of one step."""
+        index = epoch * self.steps_per_epoch + step
+        return StreamKey(self.seed, self.component.name, f"dropout/{self.rank}", index).seed64()
 
     def fixed_batches(self, limit: int) -> list[tuple[np.ndarray, StreamKey]]:
         """A fixed subsample for validation: rows and noise stream of each batch, the same in every epoch."""

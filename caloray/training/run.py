@@ -53,8 +53,8 @@ def train_component(
 ) -> ComponentResult:
     """Train one component, or go on where an earlier call was stopped.
 
-    Progress, history, checkpoints and the result appear in ``request.directory``. A resumed training takes the same next
-    batch with the same noise, so that its result equals an undisturbed one's.
+    Progress, history, checkpoints and the result appear in ``request.directory``. A resumed training takes
+    the same next batch with the same noise, so that its result equals an undisturbed one's.
 
     Args:
         request: What to train.
@@ -137,8 +137,9 @@ class _Loop:
         state = self.folder.checkpoints.load_newest()
         if state is not None:
             self._restore(state)
-        while self.epoch < self.request.config.epochs and not self._out_of_patience():
-            self._run_epoch()
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+            while self.epoch < self.request.config.epochs and not self._out_of_patience():
+                self._run_epoch()
         return self._finish()
 
     def _run_epoch(self) -> None:
@@ -157,6 +158,7 @@ class _Loop:
 
     def _train_step(self) -> None:
         target, context = self.plan.training_batch(self.epoch, self.step)
+        torch.manual_seed(self.plan.dropout_seed(self.epoch, self.step))
         loss = self.loss(self._to(target), self._to(context))
         value = float(loss.detach())
         self.optimizer.zero_grad(set_to_none=True)
@@ -213,6 +215,7 @@ class _Loop:
 
     def _finish(self) -> ComponentResult:
         if self.parallel.leader:
+            self.folder.write_history(self.history)
             keep_last = self.request.config.select == "last" or not self.best["weights"]
             last = self.history[-1]
             self.folder.write_result(
@@ -276,8 +279,8 @@ class _Loop:
         rows = self.plan.select(self.epoch, min(self.step, self.plan.steps_per_epoch - 1))
         ids = self.plan.store.event_ids[rows[:5, 0]].tolist()
         return NumericalError(
-            f"component {self.request.component.name}: {what} is {value} in epoch {self.epoch}, step {self.step} "
-            f"(events {ids} ...); the weights were not updated",
+            f"component {self.request.component.name}: {what} is {value} in epoch {self.epoch}, "
+            f"step {self.step} (events {ids} ...); the weights were not updated",
             hint="lower the learning rate or set training clip; the last checkpoint is kept",
             component=self.request.component.name,
             epoch=self.epoch,

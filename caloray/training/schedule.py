@@ -79,11 +79,12 @@ def build_schedule(
     match config:
         case OneCycle():
             total = max(2, epochs * steps_per_epoch)
+            rising = max(config.pct_start, 1.5 / total)  # torch divides by zero where one step would rise
             return lr_scheduler.OneCycleLR(
                 optimizer,
                 max_lr=config.max_lr,
                 total_steps=total,
-                pct_start=config.pct_start,
+                pct_start=rising,
                 div_factor=config.div,
                 final_div_factor=config.final_div,
                 three_phase=config.three_phase,

@@ -54,6 +54,11 @@ def test_ingest_inspect_verify(tmp_path: Path, capsys: pytest.CaptureFixture[str
         assert [split, str(count)] in [line.split()[1:] for line in table.splitlines() if "split " in line]
 
 
+def test_quiet(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert data("ingest", small, "-o", tmp_path / "out", "-q") == 0
+    assert capsys.readouterr().err == ""
+
+
 def test_inspect_a_file(capsys: pytest.CaptureFixture[str]) -> None:
     assert data("inspect", SAMPLE) == 0
     printed = capsys.readouterr().out

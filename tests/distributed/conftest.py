@@ -132,7 +132,9 @@ class Toy:
 def toy(tmp_path_factory: pytest.TempPathFactory) -> Toy:
     """Toy files and shards; two geant-like files of 500 showers."""
     folder = tmp_path_factory.mktemp("toy")
-    (folder / "toy.yaml").write_text("kind: cylindrical\nlayers:\n  - {ids: 0-2, alpha: 4, r: {bins: 3, width: 5}}\n")
+    (folder / "toy.yaml").write_text(
+        "kind: cylindrical\nlayers:\n  - {ids: 0-2, alpha: 4, r: {bins: 3, width: 5}}\n"
+    )
     geometry = load_geometry(str(folder / "toy.yaml"))
     for number in range(2):
         rng = np.random.default_rng(number)

@@ -160,7 +160,13 @@ DRIVER = """
 def test_a_killed_driver_is_continued(
     ray_home: Path, config: IngestConfig, undisturbed: dict[str, str], tmp_path: Path
 ) -> None:
-    command = [sys.executable, "-c", textwrap.dedent(DRIVER), config.model_dump_json(), str(tmp_path / "shards")]
+    command = [
+        sys.executable,
+        "-c",
+        textwrap.dedent(DRIVER),
+        config.model_dump_json(),
+        str(tmp_path / "shards"),
+    ]
     driver = subprocess.Popen(command)
     receipts = tmp_path / "shards" / "receipts"
     deadline = time.monotonic() + 60

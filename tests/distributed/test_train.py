@@ -72,3 +72,73 @@ def test_ray_gives_the_weights_of_a_plain_process(ray_cluster: ModuleType, toy: 
     began = time.monotonic()
     assert train(config, ("first_layer",)) == outcomes
     assert time.monotonic() - began < 5, "a finished component must not start a trainer"
+
+
+def test_a_failed_component_does_not_stop_the_others(
+    ray_cluster: ModuleType, toy: Any, tmp_path: Path
+) -> None:
+    config = toy.config(tmp_path / "run", training__first_layer__epochs=2, training__layer_energies__epochs=2)
+    bad = tmp_path / "run" / "components" / "first_layer" / "checkpoints" / "step-00000005"
+    bad.mkdir(parents=True)
+    (bad / "state.pt").write_bytes(b"damaged")
+    outcomes = train(config, ("first_layer", "layer_energies"))
+    assert isinstance(outcomes["first_layer"], CheckpointError)
+    assert "none of 1 checkpoints verifies" in outcomes["first_layer"].message
+    assert isinstance(outcomes["layer_energies"], ComponentResult)
+    (bad / "state.pt").unlink()
+    bad.rmdir()
+    again = train(config, ("first_layer", "layer_energies"))
+    assert isinstance(again["first_layer"], ComponentResult)
+    assert again["layer_energies"] == outcomes["layer_energies"]
+
+
+@pytest.mark.slow
+@pytest.mark.faults
+def test_a_killed_worker_costs_nothing_but_time(ray_cluster: ModuleType, toy: Any, tmp_path: Path) -> None:
+    config = toy.config(tmp_path / "run", training__next_layer__epochs=30)
+    folder = tmp_path / "run" / "components" / "next_layer"
+    killer = kill_worker_at(folder, 150)
+    outcomes = train(config, ("next_layer",))
+    killer.join()
+    assert isinstance(outcomes["next_layer"], ComponentResult), outcomes
+    assert outcomes["next_layer"].sha256 == toy.trained_alone(config, "next_layer", tmp_path / "alone")
+
+
+@pytest.mark.slow
+@pytest.mark.faults
+def test_two_workers_resume_together(ray_cluster: ModuleType, toy: Any, tmp_path: Path) -> None:
+    """The pair that lost a worker ends with the weights of the undisturbed pair."""
+    changes = {"training__next_layer__epochs": 15, "workers__next_layer": {"workers": 2, "cpus": 0.5}}
+    undisturbed = train(toy.config(tmp_path / "one", **changes), ("next_layer",))["next_layer"]
+    assert isinstance(undisturbed, ComponentResult), undisturbed
+    folder = tmp_path / "two" / "components" / "next_layer"
+    config = toy.config(tmp_path / "two", **changes)
+    killer = kill_worker_at(folder, 75)
+    disturbed = train(config, ("next_layer",))["next_layer"]
+    killer.join()
+    assert isinstance(disturbed, ComponentResult), disturbed
+    assert disturbed.sha256 == undisturbed.sha256
+
+
+@pytest.mark.slow
+@pytest.mark.faults
+def test_a_stop_leaves_a_checkpoint_and_is_continued(
+    ray_cluster: ModuleType, toy: Any, tmp_path: Path
+) -> None:
+    config = toy.config(tmp_path / "run", training__next_layer__epochs=30)
+    folder = tmp_path / "run" / "components" / "next_layer"
+    stop = StopRequest()
+
+    def wait_and_stop() -> None:
+        wait_for_step(folder, 60)
+        stop.request(signal.SIGTERM)
+
+    thread = threading.Thread(target=wait_and_stop)
+    thread.start()
+    with pytest.raises(InterruptedRunError, match="training stopped by SIGTERM"):
+        train(config, ("next_layer",), stop)
+    thread.join()
+    assert ComponentFolder(folder).result() is None
+    assert list((folder / "checkpoints").glob("step-*"))
+    outcome = train(config, ("next_layer",))["next_layer"]
+    assert outcome.sha256 == toy.trained_alone(config, "next_layer", tmp_path / "alone")

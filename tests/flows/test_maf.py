@@ -38,9 +38,7 @@ def nflows_twin(config: MAFConfig, features: int, context: int) -> Flow:
         )
         if block < config.blocks - 1:
             even = block % 2 == 0
-            transforms.append(
-                ReversePermutation(features) if even else Permutation(torch.arange(features))
-            )
+            transforms.append(ReversePermutation(features) if even else Permutation(torch.arange(features)))
     return Flow(CompositeTransform(transforms), StandardNormal([features]))
 
 

@@ -127,6 +127,14 @@ def test_bytes_do_not_depend_on_the_cut_across_hdf5_chunks(tmp_path: Path) -> No
         assert same(file.read(0, 300), showers)
 
 
+@pytest.mark.parametrize("sizes", [[], [1, 2, 3, 40], [16] * 6, [99]])
+def test_hdf5_chunks_are_written_whole(sizes: list[int]) -> None:
+    """HDF5 packs a chunk anew for every piece of it that arrives when the chunk does not fit its cache."""
+    blocks = list(challenge._blocks(cut(toy(100), *sizes), TOY, 16))
+    assert [len(block) for block in blocks] == [16] * 6 + [4]
+    assert same(Showers.concatenate(blocks), toy(100))
+
+
 def test_rows_outside_the_file_are_refused(tmp_path: Path) -> None:
     write_challenge(tmp_path / "a.hdf5", TOY, [toy(5)])
     with ChallengeFile.open(tmp_path / "a.hdf5", TOY) as file:

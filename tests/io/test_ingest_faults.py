@@ -115,7 +115,9 @@ def test_kill_9_and_again(files: list[Path], tmp_path: Path, config: Config, con
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("damage", ["flip", "truncate", "remove", "receipt", "foreign receipt", "no receipt"])
+@pytest.mark.parametrize(
+    "damage", ["flip", "truncate", "remove", "receipt", "foreign receipt", "swapped receipt", "no receipt"]
+)
 def test_damage_is_repaired_by_a_rerun(
     files: list[Path],
     tmp_path: Path,
@@ -142,6 +144,8 @@ def test_damage_is_repaired_by_a_rerun(
             value = json.loads(receipt.read_text())
             value["shards"][0]["path"] = "../../evil.parquet"
             receipt.write_text(json.dumps(value))
+        case "swapped receipt":
+            shutil.copy(out / "receipts/task-00000.json", receipt)
         case "no receipt":
             receipt.unlink()
     ingest(config(files), out)
