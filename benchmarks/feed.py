@@ -24,17 +24,20 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from caloray.geometry import Geometry
 from caloray.io.challenge import ChallengeFile
 from caloray.io.shards import ShardReader, ShardWriter
-from caloray.io.store import LayerStore, LayerStoreBuilder
+from caloray.io.store import LayerStore
 from caloray.showers import Showers
 
 ROWS_PER_SHARD = 2000
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -110,33 +113,25 @@ def repeated(inputs: list[Path], wanted: int) -> Iterable[Showers]:
 def measure(
     paths: list[Path], geometry: Geometry, layers: tuple[int, ...], rows: int, options: argparse.Namespace
 ) -> dict[str, float]:
-    from caloray.distributed.datasource import decode_sparse, read_shards
+    from caloray.distributed.datasource import read_shards
+    from caloray.distributed.feed import take_store
     from caloray.distributed.session import connect
 
     results: dict[str, float] = {}
     with connect(LocalRay()):
         read_shards(paths[:1], layers).materialize()  # starts the workers
-
-        def through_ray() -> LayerStore:
-            builder = LayerStoreBuilder(geometry, layers)
-            for batch in sparse.iter_batches(batch_size=None, batch_format="numpy"):
-                for part in decode_sparse(batch):
-                    builder.add(part.event_ids, part.energies, part.indices, part.values, part.counts)
-            return builder.build()
-
-        results["materialise, dense"], dense = clocked(lambda: read_shards(paths, layers).materialize(), rows)
-        results["materialised"] = best(lambda: drain(dense, options.batch_size), rows, options.passes)
+        rate, dense = clocked(lambda: read_shards(paths, layers).materialize(), rows)
+        results["materialise, dense"] = rate
+        results["materialised"] = best(partial(drain, dense, options.batch_size), rows, options.passes)
         streamed = read_shards(paths, layers)
         results["streamed"] = best(
-            lambda: drain(streamed, options.batch_size), rows, max(1, options.passes // 2)
+            partial(drain, streamed, options.batch_size), rows, max(1, options.passes // 2)
         )
-        del dense
-        results["materialise, sparse"], sparse = clocked(
-            lambda: read_shards(paths, layers, "sparse").materialize(), rows
-        )
-        results["sparse feed"], _ = clocked(through_ray, rows)
+        rate, sparse = clocked(lambda: read_shards(paths, layers, "sparse").materialize(), rows)
+        results["materialise, sparse"] = rate
+        results["sparse feed"], _ = clocked(lambda: take_store(sparse, geometry, layers), rows)
     results["one process"], store = clocked(lambda: LayerStore.from_shards(paths, geometry, layers), rows)
-    results["store batches"] = best(lambda: batches(store, options.batch_size), rows, options.passes)
+    results["store batches"] = best(partial(batches, store, options.batch_size), rows, options.passes)
     return results
 
 
@@ -161,7 +156,7 @@ def batches(store: LayerStore, batch_size: int) -> None:
             torch.from_numpy(store.dense(rows, np.full(len(rows), column))).sum()
 
 
-def clocked(work: Callable[[], object], rows: int) -> tuple[float, object]:
+def clocked(work: Callable[[], Result], rows: int) -> tuple[float, Result]:
     began = time.perf_counter()
     result = work()
     return rows / (time.perf_counter() - began), result

@@ -1,8 +1,9 @@
 """Bundles: one trained model, whole, in a directory that anyone can check and sample from.
 
-A bundle holds ``bundle.json`` (scheme, fitted preprocessing, geometry, hashes, provenance), one safetensors file of
-weights per component and ``golden.safetensors``, a few showers with the request that made them. Nothing in it is
-executable and nothing is unpickled; masks and degrees are rebuilt from the config, permutations are stored.
+A bundle holds ``bundle.json`` (scheme, fitted preprocessing, geometry, hashes, provenance), one
+safetensors file of weights per component and ``golden.safetensors``, a few showers with the request that
+made them. Nothing in it is executable and nothing is unpickled; masks and degrees are rebuilt from the
+config, permutations are stored.
 
     from caloray.bundle import Bundle
     bundle = Bundle.load("runs/demo/bundle")
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 __all__ = ["Bundle", "GoldenReport", "numerics", "save_bundle", "verify_bundle"]
 
+import platform
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -102,6 +104,11 @@ class Bundle:
         return self.file.block_size
 
     @property
+    def device(self) -> str:
+        """Where the flows are ("cpu", "cuda:0")."""
+        return str(next(next(iter(self.flows.values())).parameters()).device)
+
+    @property
     def energy_range(self) -> tuple[float, float]:
         """Smallest and largest incident energy of the training split [MeV]."""
         return self.file.statistics.min_incident, self.file.statistics.max_incident
@@ -114,8 +121,8 @@ class Bundle:
     def sample_block(self, energies: np.ndarray, seed: int, block: int, attempt: int = 0) -> np.ndarray:
         """Showers of one block; the bytes depend on the arguments alone.
 
-        A short block is filled up with its last energy, so that the arithmetic is that of a whole one, and torch
-        runs on one thread meanwhile, so that the number of cores does not matter.
+        A short block is filled up with its last energy, so that the arithmetic is that of a whole one, and
+        torch runs on one thread meanwhile, so that the number of cores does not matter.
 
         Args:
             energies: (n,) incident energies [MeV], 1 <= n <= block_size.
@@ -149,7 +156,7 @@ class Bundle:
         outside = ~((values >= low) & (values <= high))
         if outside.any():
             raise ConfigError(
-                f"incident energy {values[outside][0]:g} MeV lies outside the trained range {low:g} to {high:g} MeV",
+                f"incident energy {values[outside][0]:g} MeV is outside the trained {low:g} to {high:g} MeV",
                 hint="choose energies inside the range; `caloray generate --allow-extrapolation` overrides",
             )
         blocks = [
@@ -252,18 +259,20 @@ def verify_bundle(path: str | Path) -> GoldenReport:
         raise BundleError(
             f"{bundle.path}: golden showers deviate by {report.largest:.3g} MeV in a voxel, "
             f"{report.relative:.3g} in a shower's energy",
-            hint="the installation computes something else than the one that made the bundle; run `caloray doctor`",
+            hint="this installation computes something else than the one that made it; run `caloray doctor`",
         )
     return report
 
 
-def numerics() -> dict[str, str]:
+def numerics(device: str = "cpu") -> dict[str, str]:
     """What bit-identity depends on besides the request: versions, device type, CPU capability."""
+    kind = device.partition(":")[0]
     return {
         "caloray": __version__,
         "torch": str(torch.__version__).partition("+")[0],
         "numpy": np.__version__,
-        "device": "cpu",
+        "device": kind,
+        "hardware": torch.cuda.get_device_name(device) if kind == "cuda" else platform.machine(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
     }
 

@@ -109,7 +109,7 @@ class BundleFile(_Frozen):
 
     @cached_property
     def digest(self) -> str:
-        """sha256 over scheme, preprocessing, geometry, block size and weights: equal digests, equal showers."""
+        """sha256 over everything that determines the showers: equal digests, equal showers."""
         names = {"format", "scheme", "seed", "statistics", "geometry_digest", "block_size", "components"}
         return digest_json(self.model_dump(mode="json", include=names))
 

@@ -16,7 +16,6 @@ __all__ = [
 ]
 
 import difflib
-import reprlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -228,7 +227,7 @@ def _config_error(path: Path, error: ValidationError) -> ConfigError:
         message = f"missing key {where}"
     else:
         detail = first["msg"].removeprefix("Value error, ")
-        found = "" if isinstance(first["input"], dict) else f" (found {reprlib.repr(first['input'])})"
+        found = "" if isinstance(first["input"], dict | list) else f" (found {first['input']!r:.200})"
         message = f"{where + ': ' if where else ''}{detail}{found}"
     more = f"; and {len(problems) - 1} more" if len(problems) > 1 else ""
     return ConfigError(f"{path}: {message}{more}", hint="`caloray config schema` lists every key")

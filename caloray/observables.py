@@ -1,7 +1,7 @@
 """High-level features of showers as pure array functions of (voxels, geometry).
 
-The definitions are those of the CaloChallenge's evaluation (Krause et al., arXiv:2410.21611, section 4): every
-mean over a layer is weighted with the voxel energies and divides by (sum of energies + 1e-16), "eta" and "phi"
+The definitions are those of the CaloChallenge's evaluation (Krause et al., arXiv:2410.21611, sec. 4): every
+mean over a layer is weighted with the voxel energies, divided by (sum of energies + 1e-16); "eta" and "phi"
 are r cos(alpha) and r sin(alpha) in mm. Cartesian readouts have x and y in their place. Sums are carried in
 float64 and every shower is summed on its own: a result never depends on the neighbours in the batch.
 """
@@ -137,7 +137,7 @@ def layer_hits(voxels: np.ndarray, geometry: Geometry, threshold: float = 0.0) -
 
 def sparsity(voxels: np.ndarray, geometry: Geometry, threshold: float = 0.0) -> np.ndarray:
     """(N, L) fraction of empty voxels after the threshold [MeV]."""
-    return 1.0 - layer_hits(voxels, geometry, threshold) / np.asarray(geometry.layer_sizes)
+    return np.asarray(1.0 - layer_hits(voxels, geometry, threshold) / np.asarray(geometry.layer_sizes))
 
 
 def voxel_spectrum(voxels: np.ndarray, edges: np.ndarray, threshold: float = 0.0) -> np.ndarray:

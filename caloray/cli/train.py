@@ -25,6 +25,9 @@ def train(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one value, e.g. a.b=3.")
     ] = None,
     *,
+    components: Annotated[
+        str | None, typer.Option("--components", help="Train only these, e.g. first_layer,next_layer.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and start nothing.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Discard what was trained before.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
@@ -39,7 +42,11 @@ def train(
     if dry_run:
         _show_outline(settings, as_json=as_json)
         return
-    bundle = train_settings(settings, fresh=fresh)
+    only = tuple(components.split(",")) if components else ()
+    bundle = train_settings(settings, fresh=fresh, only=only)
+    if bundle is None:
+        say(f"trained {components}; the bundle follows when the other components are trained")
+        return
     facts = {"bundle": str(bundle.path), "digest": bundle.digest, **_losses(bundle.info)}
     if as_json:
         print_json(facts)
@@ -48,12 +55,16 @@ def train(
         say(f"{name:<32} {value}")
 
 
-def train_settings(settings: RunConfig, *, fresh: bool = False) -> Bundle:
+def train_settings(settings: RunConfig, *, fresh: bool = False, only: tuple[str, ...] = ()) -> Bundle | None:
     """Ingest if need be, train what is not trained yet, assemble the bundle.
 
     Args:
         settings: The run.
         fresh: Discard what an earlier training of this run left (ingested shards stay).
+        only: Train these components alone.
+
+    Returns:
+        The bundle, or None while components are missing.
     """
     from caloray.cli.training_view import show_training
     from caloray.distributed.pipeline import ingest_run, train_run
@@ -65,7 +76,7 @@ def train_settings(settings: RunConfig, *, fresh: bool = False) -> Bundle:
     note(f"run {settings.name} in {settings.output}; Ray: {settings.cluster.address}")
     with connect(settings.cluster) as session, show_training() as progress:
         ingest_run(settings, session, progress)
-        return train_run(settings, session, progress)
+        return train_run(settings, session, progress, only)
 
 
 def _show_outline(settings: RunConfig, *, as_json: bool) -> None:

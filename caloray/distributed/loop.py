@@ -10,7 +10,7 @@ __all__ = ["ComponentJob", "FileStop", "component_loop"]
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -96,13 +96,23 @@ def component_loop(config: Mapping[str, Any]) -> ComponentResult | CaloRayError:
             for split in ("train", "validation")
         ]
         parallel = _parallel(int(context.get_world_rank()), world)
-        return train_component(job.request, stores[0], stores[1], parallel, stop)
+        return train_component(_placed(job.request), stores[0], stores[1], parallel, stop)
     except InterruptedRunError as error:
         return error
     except CaloRayError as error:
         if world > 1:
             raise
         return error
+
+
+def _placed(request: TrainRequest) -> TrainRequest:
+    """The request on the device that Ray gave to this worker; workers of one node see each other's GPUs."""
+    from ray.train.torch import get_device
+
+    if request.config.device != "auto":
+        return request
+    config = request.config.model_copy(update={"device": str(get_device())})
+    return replace(request, config=config)
 
 
 def _parallel(rank: int, world: int) -> Parallel:

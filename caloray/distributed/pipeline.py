@@ -9,7 +9,7 @@ from __future__ import annotations
 __all__ = ["Progress", "evaluate_run", "generate_run", "ingest_run", "train_run"]
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,11 +26,11 @@ from caloray.distributed.progress import ComponentProgress
 from caloray.distributed.run_directory import RunDirectory
 from caloray.distributed.session import Session
 from caloray.distributed.train import Outcome, resources_of, train_components
-from caloray.errors import CaloRayError, InterruptedRunError
+from caloray.errors import CaloRayError, ConfigError, InterruptedRunError
 from caloray.interrupt import StopRequest, watch_signals
 from caloray.io.manifest import Manifest
 from caloray.tracking import Tracker, open_tracker
-from caloray.training.files import ComponentResult
+from caloray.training.files import ComponentFolder, ComponentResult
 
 _LOG = logging.getLogger(__name__)
 GRACE = 20.0
@@ -67,8 +67,19 @@ def ingest_run(config: RunConfig, session: Session, progress: Progress = Progres
     return ingest_with_ray(session, config.data, RunDirectory.of(config).shards, progress.ingested)
 
 
-def train_run(config: RunConfig, session: Session, progress: Progress = Progress()) -> Bundle:
+def train_run(
+    config: RunConfig, session: Session, progress: Progress = Progress(), only: Sequence[str] = ()
+) -> Bundle | None:
     """Train every component that is not trained yet, and assemble the bundle.
+
+    Args:
+        config: The run.
+        session: An open Ray session.
+        progress: Told how far it is.
+        only: Train these components alone; the bundle is assembled when the others are there.
+
+    Returns:
+        The bundle, or None while components are missing.
 
     Raises:
         InterruptedRunError: After SIGTERM or SIGINT; the same call continues.
@@ -81,12 +92,21 @@ def train_run(config: RunConfig, session: Session, progress: Progress = Progress
     with watch_signals(grace=GRACE + 10.0, what="training") as stop:
         feed = Feed(run.shards)
         scheme, statistics, jobs = component_jobs(config, run, feed, stop)
-        for job in jobs:
-            session.require(resources_of(config.workers_of(job.name)), f"component {job.name}")
+        _require_known(only, scheme.components)
+        chosen = [job for job in jobs if not only or job.name in only]
+        for job in chosen:
+            workers = config.workers_of(job.name)
+            session.require(resources_of(workers), f"component {job.name}", workers.workers)
         tracker = open_tracker(run.path, config.tracking)
         tracker.start(config.name, scheme.components, config.model_dump(mode="json"))
-        outcomes = _train(config, run, feed, jobs, stop, tracker, progress)
-    results = _all_or_error(outcomes, tracker)
+        outcomes = _train(config, run, feed, chosen, stop, tracker, progress)
+    _all_or_error(outcomes, tracker)
+    results = {
+        job.name: result for job in jobs if (result := ComponentFolder(job.request.directory).result())
+    }
+    if len(results) < len(jobs):
+        tracker.close("KILLED")
+        return None
     bundle = assemble_bundle(config, run, feed.manifest, statistics, results)
     tracker.artifact("bundle", run.bundle)
     tracker.summary({f"val_loss_{name}": result.validation_loss for name, result in results.items()})
@@ -174,6 +194,12 @@ def _train(
     except CaloRayError:
         tracker.close("FAILED")
         raise
+
+
+def _require_known(only: Sequence[str], components: Sequence[str]) -> None:
+    for name in only:
+        if name not in components:
+            raise ConfigError(f"no component {name!r} in this scheme", hint=f"known: {', '.join(components)}")
 
 
 def _all_or_error(outcomes: Mapping[str, Outcome], tracker: Tracker) -> dict[str, ComponentResult]:

@@ -27,6 +27,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from caloray.distributed.versions import Versions, differences, versions_here
 from caloray.errors import AuthError, ClusterError
 
+_LOG = logging.getLogger(__name__)
 LOCAL = "local"
 _DEFAULTS = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -36,7 +37,6 @@ _DEFAULTS = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_DATA_USE_DATASOURCE_V2": "0",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 _QUIET = ("ray", "ray.data", "ray.train", "ray.serve")
 _ALIVE_TIMEOUT = 60.0
@@ -78,19 +78,34 @@ class Session:
         """Total logical resources: ``CPU``, ``GPU`` ..."""
         return dict(ray.cluster_resources())
 
-    def require(self, needed: Mapping[str, float], what: str) -> None:
-        """Refuse work that no node can ever hold, instead of waiting for it forever.
+    def require(self, needed: Mapping[str, float], what: str, copies: int = 1) -> None:
+        """Refuse work that this Ray can never place, instead of waiting for it for ever.
+
+        A cluster that we only joined may grow, so there it is a warning.
+
+        Args:
+            needed: Resources that one node must have.
+            what: The work's name in messages.
+            copies: How often they are needed at the same time.
 
         Raises:
-            ClusterError: One piece of work needs more than the largest node has.
+            ClusterError: Our own Ray has not enough.
         """
         nodes = [node["Resources"] for node in _alive()]
-        if any(all(node.get(key, 0.0) >= amount for key, amount in needed.items()) for node in nodes):
-            return
         largest = {key: max((node.get(key, 0.0) for node in nodes), default=0.0) for key in needed}
+        places = sum(_places(node, needed) for node in nodes)
+        if places >= copies:
+            return
+        message = (
+            f"{what} needs {copies} x ({_listed(needed)}); Ray has {_listed(self.resources(), needed)} in "
+        )
+        message += f"{len(nodes)} nodes, at most {_listed(largest)} on one"
+        if not self.owned:
+            _LOG.warning("%s: it waits until the cluster has grown", message)
+            return
         raise ClusterError(
-            f"{what} needs {_listed(needed)} on one node; the largest node has {_listed(largest)}",
-            hint="lower the resources per worker in the config's `cluster` section, or use a larger cluster",
+            message,
+            hint="lower the config's `workers` section, raise `cluster.num_cpus`, or use a larger cluster",
         )
 
     def check_directory(self, directory: Path) -> None:
@@ -128,6 +143,7 @@ def connect(settings: ClusterSettings) -> Iterator[Session]:
         return
     outside = os.environ.get("RAY_ADDRESS") or (settings.address if settings.address != LOCAL else None)
     if outside is None:
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
         _ensure_token()
         if not _token_mode(unset=True) and not settings.allow_unauthenticated:
             raise _open_to_all("RAY_AUTH_MODE switches it off")
@@ -174,7 +190,7 @@ def _initialise(settings: ClusterSettings, outside: str | None) -> Mapping[str, 
         options["address"] = outside
     try:
         context = ray.init(**options)
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+    except Exception as error:  # Ray raises plain Exception where a node does not come up in time
         place = outside or "this machine"
         reason = str(error).strip().split("\n", maxsplit=1)[0][:200]
         raise ClusterError(
@@ -270,5 +286,11 @@ def _judge(answers: Mapping[str, tuple[bool, Versions]], directory: Path) -> Non
         )
 
 
-def _listed(resources: Mapping[str, float]) -> str:
-    return ", ".join(f"{amount:g} {key}" for key, amount in resources.items())
+def _places(node: Mapping[str, float], needed: Mapping[str, float]) -> int:
+    """How many times ``needed`` fits on a node."""
+    return min((int(node.get(key, 0.0) / amount + 1e-9) for key, amount in needed.items()), default=0)
+
+
+def _listed(resources: Mapping[str, float], only: Mapping[str, float] | None = None) -> str:
+    names = resources if only is None else only
+    return ", ".join(f"{resources.get(key, 0.0):g} {key}" for key in names)

@@ -65,7 +65,7 @@ def family(geometry: Geometry) -> Family:
 
 
 def default_threshold(geometry: Geometry) -> float:
-    """The challenge's readout threshold [MeV]: 15.15 keV for datasets 2 and 3, 1 MeV for dataset 1, else 0."""
+    """The challenge's readout threshold [MeV]: 15.15 keV (datasets 2, 3), 1 MeV (dataset 1), else 0."""
     match family(geometry):
         case "dataset-2-3":
             return SILICON_THRESHOLD

@@ -1,7 +1,7 @@
 """Sums that do not depend on the order of their terms.
 
 Floating-point addition is not associative, so a sum over shards would change in its last digits with the
-order of the shards. Here every term is rounded once to a multiple of 2**-48 and the integers are added exactly.
+order of the shards. Here every term is rounded once to a multiple of 2**-48, and the integers are added.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ class SpectrumComparison:
     Args:
         distance: Largest difference of the two cumulative distributions.
         probability: Of a distance at least as large for equal spectra (asymptotic).
-        identical: The same energies, shower for shower, in any order.
+        identical: The same energies, shower for shower, in any order; one sample may repeat them all.
     """
 
     distance: float
@@ -45,10 +45,14 @@ def compare_spectra(reference: np.ndarray, generated: np.ndarray) -> SpectrumCom
     distance = float(np.abs(first - second).max())
     size = np.sqrt(len(reference) * len(generated) / len(both))
     probability = _kolmogorov((size + 0.12 + 0.11 / size) * distance)
-    identical = len(reference) == len(generated) and np.allclose(reference, generated, rtol=ROUNDING, atol=0)
-    if identical:
+    if _repeated(*sorted((reference, generated), key=len)):
         return SpectrumComparison(0.0, 1.0, identical=True)
     return SpectrumComparison(distance, probability, identical=False)
+
+
+def _repeated(short: np.ndarray, long: np.ndarray) -> bool:
+    times, rest = divmod(len(long), len(short))
+    return not rest and np.allclose(np.repeat(short, times), long, rtol=ROUNDING, atol=0)
 
 
 def _kolmogorov(value: float) -> float:

@@ -41,7 +41,7 @@ class Sample:
     Attributes:
         n: Number of showers.
         n_half: (halvings,) of them in each first half.
-        voxel_squares: (B + 2,) sum over showers of the squared number of voxels per bin of the voxel spectrum:
+        voxel_squares: (B + 2,) sum over showers of the squared number of voxels in a bin of the spectrum:
             the variance of that bin's count, as the voxels of one shower are not independent.
     """
 

@@ -5,19 +5,17 @@ A shard is a pure function of the plan, so it does not matter who makes it, how 
 
 from __future__ import annotations
 
-__all__ = ["Progress", "content_digest", "make_shard", "numerics", "require_model"]
+__all__ = ["Progress", "content_digest", "make_shard", "require_model"]
 
 import hashlib
-import platform
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-import torch
 
-import caloray
 from caloray.atomic import sha256_file
+from caloray.bundle import numerics
 from caloray.errors import BundleError
 from caloray.generation.blocks import BlockRequest, BlockSampler, Redraws, draw_block
 from caloray.generation.energies import EnergyStream
@@ -79,7 +77,7 @@ def make_shard(
         blocks=tuple(digests),
         layer_energies=tuple(float(value) for value in sums),
         redraws=redraws,
-        numerics=numerics(sampler),
+        numerics=numerics(getattr(sampler, "device", "cpu")),
         seconds=round(time.monotonic() - start, 3),
     )
     write_receipt(directory, receipt)
@@ -96,20 +94,6 @@ def content_digest(showers: Showers) -> str:
     ):
         digest.update(np.ascontiguousarray(values, dtype=dtype).reshape(-1).data)
     return digest.hexdigest()
-
-
-def numerics(sampler: BlockSampler) -> dict[str, str]:
-    """What decides the last bits of a shower besides the request: versions, device type, CPU capability."""
-    device = str(getattr(sampler, "device", "cpu"))
-    kind = torch.cuda.get_device_name(device) if device.startswith("cuda") else platform.machine()
-    return {
-        "caloray": caloray.__version__,
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "device": device.partition(":")[0],
-        "hardware": kind,
-        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-    }
 
 
 def _blocks(

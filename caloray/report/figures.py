@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.gridspec import GridSpec, SubplotSpec
 
 from caloray.report.overview import draw_average_shower, draw_overview
 from caloray.report.panels import Curve, curves_of_histogram, draw_panel, panel_axes
@@ -59,7 +60,7 @@ def draw_response(results: dict[str, Any], labels: Labels) -> Figure:
     """E_tot / E_inc, and the incident energies behind it."""
     figure = new_figure(10.5, 4.8)
     grid = figure.add_gridspec(1, 2)
-    for place, name in zip(grid, ("e_ratio", "incident_energy"), strict=True):
+    for place, name in zip(_cells(grid), ("e_ratio", "incident_energy"), strict=True):
         _histogram(figure, place, results, name, labels, legend=True)
     return figure
 
@@ -70,7 +71,7 @@ def draw_longitudinal(results: dict[str, Any], labels: Labels) -> Figure:
     curves = _profile(results, "layer_energy", np.arange(n + 1) - 0.5, np.ones(n))
     figure = new_figure(11, 4.8)
     grid = figure.add_gridspec(1, 2)
-    for place, log in zip(grid, (False, True), strict=True):
+    for place, log in zip(_cells(grid), (False, True), strict=True):
         axes = panel_axes(figure, place)
         draw_panel(
             axes, curves, x_label="layer", y_label="mean energy per layer [MeV]", labels=labels, log_y=log
@@ -97,7 +98,7 @@ def draw_layer_energies(results: dict[str, Any], labels: Labels) -> Figure:
     layers = _layers_to_show(results)
     figure = new_figure(13, 7.6)
     grid = figure.add_gridspec(2, 3)
-    for i, (place, layer) in enumerate(zip(grid, layers, strict=False)):
+    for i, (place, layer) in enumerate(zip(_cells(grid), layers, strict=False)):
         _histogram(figure, place, results, f"layer_energy/{layer:02d}", labels, legend=i == 0)
     return figure
 
@@ -137,6 +138,10 @@ def draw_shapes(results: dict[str, Any], labels: Labels, kind: str) -> Figure:
             if name in known:
                 _histogram(figure, grid[row, column], results, name, labels, legend=row == column == 0)
     return figure
+
+
+def _cells(grid: GridSpec) -> list[SubplotSpec]:
+    return [grid[i] for i in range(grid.nrows * grid.ncols)]
 
 
 def _histogram(

@@ -79,7 +79,7 @@ def draw_average_shower(results: dict[str, Any], labels: Labels) -> Figure:
 def _table_panel(axes: Axes, rows: list[dict[str, Any]]) -> None:
     """Values and floors of all observables side by side on a logarithmic axis."""
     shown = [row for row in rows if row["separation"] is not None]
-    positions = np.arange(len(shown))
+    positions = [float(i) for i in range(len(shown))]
     floors = np.array([row["floor"] or np.nan for row in shown])
     spread = np.array([row["floor_spread"] or 0.0 for row in shown])
     values = np.array([row["separation"] for row in shown])

@@ -1,4 +1,4 @@
-"""One panel: reference filled grey, generated as a line, and their ratio below, both with statistical bands."""
+"""One panel: reference filled grey, generated as a line, and their ratio below, with statistical bands."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from caloray.report.style import GENERATED, REFERENCE, REFERENCE_EDGE
 
 SIDES = ("reference", "generated")
 ENOUGH = 50  # entries in the bin of a typical entry
-TAIL = 0.001  # of the entries on either side that a picture may leave out
+TAIL = 0.004  # of the entries on either side that a picture may leave out
+WORST = 0.4  # relative error of the reference beyond which a ratio says nothing
 RATIO_RANGE = (0.75, 1.25)
 
 
@@ -100,10 +101,11 @@ def draw_panel(
 
 
 def draw_ratio(axes: Axes, reference: Curve, generated: Curve) -> None:
-    """Generated over reference: grey band for the reference's error, points with the generated sample's error."""
-    known = reference.values > 0
-    safe = np.where(known, reference.values, 1.0)
-    relative = np.where(known, reference.errors / safe, 0.0)
+    """Generated over reference: grey band for the reference's error, bars for the generated sample's."""
+    filled = reference.values > 0
+    safe = np.where(filled, reference.values, 1.0)
+    relative = np.where(filled, reference.errors / safe, 0.0)
+    known = filled & (relative < WORST)
     axes.axhline(1.0, color=REFERENCE_EDGE, linewidth=0.9)
     _band(axes, Curve(reference.edges, np.ones_like(safe), relative), REFERENCE_EDGE, 0.35)
     centres, ratio = _centres(reference.edges), generated.values / safe

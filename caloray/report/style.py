@@ -26,7 +26,7 @@ REFERENCE = "#c8c8c8"
 REFERENCE_EDGE = "#6e6e6e"
 GENERATED = "#c1272d"
 
-RC: dict[str, Any] = {
+RC: Any = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": 11,

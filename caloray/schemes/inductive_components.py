@@ -16,6 +16,7 @@ from caloray.flows.maf import MAFConfig, build_maf, maf_parameters
 from caloray.geometry import Geometry
 from caloray.io.store import LayerStore
 from caloray.preprocess.cut import renormalise_and_cut
+from caloray.preprocess.log_space import from_log_space, to_log_space
 from caloray.preprocess.logit import expit, logit
 from caloray.preprocess.statistics import TrainingStatistics
 from caloray.preprocess.unit_space import from_unit_space, to_unit_space
@@ -65,22 +66,25 @@ class Preprocessing:
             energies.shape, generator=draws, dtype=energies.dtype
         )
 
-    def shares(self, voxels: Tensor, fill: Tensor) -> Tensor:
-        """Logit of noisy voxels (n, D) [MeV] divided by their own sum; ``fill`` is uniform in [0, 1)."""
-        noisy = voxels + self.config.voxel_noise * fill
-        return logit(noisy / noisy.sum(dim=1, keepdim=True), self.config.alpha)
+    def encode(self, voxels: Tensor, fill: Tensor) -> Tensor:
+        """Voxels (n, D) [MeV] in flow space; ``fill`` (n, D) is uniform in [0, 1) and becomes the noise."""
+        config = self.config
+        if config.voxel_space == "log":
+            return to_log_space(voxels, fill, config.fill_mean, config.fill_std)
+        noisy = voxels + config.voxel_noise * fill
+        return logit(noisy / noisy.sum(dim=1, keepdim=True), config.alpha)
 
-    def voxels(self, x: Tensor, energies: Tensor) -> Tensor:
+    def decode(self, x: Tensor, energies: Tensor) -> Tensor:
         """Voxels (n, D) [MeV] from flow space, given the layer's energy (n,) [MeV]."""
-        shares = expit(x, self.config.alpha)
-        threshold, rescale = self.config.threshold, self.config.rescale
-        total = energies
-        if rescale != "published":
-            total = energies + 0.5 * self.config.voxel_noise * x.shape[1]
-        sampled = shares * total[:, None]
-        if rescale == "renormalise":
-            return renormalise_and_cut(sampled, energies, threshold)
-        return torch.where(sampled < threshold, torch.zeros_like(sampled), sampled)
+        config = self.config
+        if config.voxel_space == "log":
+            sampled = from_log_space(x, config.threshold)
+        else:
+            noise = 0.0 if config.rescale == "published" else 0.5 * config.voxel_noise * x.shape[1]
+            sampled = expit(x, config.alpha) * (energies + noise)[:, None]
+        if config.rescale == "renormalise":
+            return renormalise_and_cut(sampled, energies, config.threshold)
+        return torch.where(sampled < config.threshold, torch.zeros_like(sampled), sampled)
 
 
 @dataclass(frozen=True)
@@ -181,7 +185,7 @@ class VoxelComponent(_Base):
 
     def decode(self, x: Tensor, energies: Tensor) -> Tensor:
         """Voxels (n, D) [MeV] from flow space, given the layer's energies (n,) [MeV]."""
-        return self.preprocessing.voxels(x, energies)
+        return self.preprocessing.decode(x, energies)
 
     def visible(self, store: LayerStore, rows: np.ndarray) -> np.ndarray:
         """Leave out empty layers where sampling sets them to zero without asking the flow."""
@@ -228,13 +232,13 @@ class FirstLayer(VoxelComponent):
         return torch.cat([self.preprocessing.incident(incident), condition], dim=1)
 
     def batch(self, store: LayerStore, rows: np.ndarray, draws: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Normalised noisy voxels in flow space, and their condition."""
+        """Voxels in flow space, and their condition."""
         (voxels,) = self.turned(draws, len(rows), torch.from_numpy(store.dense(rows[:, 0], rows[:, 1])))
         fill = torch.rand(voxels.shape, generator=draws)
         incident = torch.as_tensor(store.incident_energies[rows[:, 0]])
         energies = torch.as_tensor(store.layer_energies[rows[:, 0], rows[:, 1]])
         energies = self.preprocessing.conditioning_energy(energies, draws)
-        return self.preprocessing.shares(voxels, fill), self.context(incident, energies).float()
+        return self.preprocessing.encode(voxels, fill), self.context(incident, energies).float()
 
 
 @dataclass(frozen=True)
@@ -284,13 +288,13 @@ class NextLayer(VoxelComponent):
             maps.incident(incident),
             maps.layer_energy(energies),
             maps.layer_energy(previous_energies),
-            maps.shares(previous, fill),
+            maps.encode(previous, fill),
             onehot,
         ]
         return torch.cat([part.float() for part in parts], dim=1)
 
     def batch(self, store: LayerStore, rows: np.ndarray, draws: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Normalised noisy voxels in flow space, and their condition."""
+        """Voxels in flow space, and their condition."""
         shower, column = rows[:, 0], rows[:, 1]
         voxels, previous = self.turned(
             draws,
@@ -299,7 +303,7 @@ class NextLayer(VoxelComponent):
             torch.from_numpy(store.dense(shower, column - 1)),
         )
         fill = torch.rand((2, *voxels.shape), generator=draws)
-        target = self.preprocessing.shares(voxels, fill[0])
+        target = self.preprocessing.encode(voxels, fill[0])
         sums = store.layer_energies
         energies, before = (
             self.preprocessing.conditioning_energy(torch.as_tensor(sums[shower, at]), draws)

@@ -6,7 +6,7 @@ __all__ = ["InductiveConfig", "InductiveFlows"]
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from caloray.flows.maf import MAFConfig
 
@@ -43,7 +43,13 @@ class InductiveConfig(BaseModel):
             ones.
         max_layer_energy: Largest layer energy [MeV] for "absolute" and "logit"; None takes it from the
             training split.
-        rescale: How sampled shares become energies. "published": times E_n; the noise inside the shares
+        voxel_space: What the voxel flows see. "share": logit of noisy voxels over their sum (published);
+            the gap between noise and threshold then lies elsewhere for every layer energy. "log": log10 of
+            the voxel's energy, empty voxels filled with log-normal noise far below the threshold (as
+            convolutional L2LFlows fills them); the gap stays where it is.
+        fill_mean: Median of that filling [MeV].
+        fill_std: Its standard deviation in decades.
+        rescale: How sampled voxels become energies. "published": times E_n; the noise inside the shares
             then takes a part of E_n away. "noise-corrected": times E_n + D * noise / 2, so that the signal
             sums to E_n. "renormalise": noise-corrected, then scaled and cut so that the layer sums to E_n
             exactly.
@@ -61,5 +67,14 @@ class InductiveConfig(BaseModel):
     energy_space: Literal["unit", "absolute"] = "unit"
     energy_context: Literal["log", "logit"] = "log"
     max_layer_energy: float | None = Field(None, gt=0)
+    voxel_space: Literal["log", "share"] = "log"
+    fill_mean: float = Field(1e-3, gt=0)
+    fill_std: float = Field(0.2, gt=0)
     rescale: Literal["renormalise", "noise-corrected", "published"] = "renormalise"
     augment: Literal["none", "rotate"] = "none"
+
+    @model_validator(mode="after")
+    def _rescaling_fits_the_space(self) -> InductiveConfig:
+        if self.voxel_space == "log" and self.rescale == "noise-corrected":
+            raise ValueError("rescale: noise-corrected belongs to voxel_space: share; log holds no noise")
+        return self

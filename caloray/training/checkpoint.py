@@ -68,8 +68,7 @@ class CheckpointStore:
         for folder in folders:
             problem = _problem(folder)
             if problem is None:
-                state: dict[str, Any] = torch.load(folder / "state.pt", weights_only=True, map_location="cpu")
-                return state
+                return _load(folder / "state.pt")
             logger.warning("%s: %s; falling back to the checkpoint before it", folder, problem)
         if folders:
             raise CheckpointError(
@@ -87,6 +86,17 @@ class CheckpointStore:
         verified = [folder for folder in self._folders() if _problem(folder) is None]
         for folder in verified[self.keep :]:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _load(file: Path) -> dict[str, Any]:
+    try:
+        state: dict[str, Any] = torch.load(file, weights_only=True, map_location="cpu")
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{file}: holds more than tensors and plain values, and was not read",
+            hint="this is no checkpoint of caloray; start again with --fresh",
+        ) from error
+    return state
 
 
 def _problem(folder: Path) -> str | None:

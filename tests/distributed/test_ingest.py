@@ -43,7 +43,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> IngestConfig:
         voxels = (rng.random((600, geometry.n_voxels)) * 2).astype(np.float32)
         files.append(folder / f"{number}.hdf5")
         write_challenge(files[-1], geometry, [Showers(energies, voxels, np.arange(600))])
-    return IngestConfig(files=tuple(files), geometry="ds1_photons", rows_per_shard=100)
+    return IngestConfig(files=tuple(files), geometry="ds1_photons", rows_per_shard=50)
 
 
 @pytest.fixture(scope="module")
@@ -174,5 +174,6 @@ def test_a_killed_driver_is_continued(
         time.sleep(0.005)
     driver.kill()
     driver.wait()
+    assert not (tmp_path / "shards" / "manifest.json").exists()
     subprocess.run(command, check=True, timeout=120)
     assert content(tmp_path / "shards") == undisturbed

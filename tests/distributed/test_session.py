@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
@@ -86,7 +87,9 @@ def test_nodes_that_differ_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.ray
-def test_an_open_connection_is_reused_and_left_open(ray_cluster: ModuleType, tmp_path: Path) -> None:
+def test_an_open_connection_is_reused_and_left_open(
+    ray_cluster: ModuleType, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     from caloray.distributed.session import connect
 
     with connect(Settings()) as session:
@@ -94,8 +97,15 @@ def test_an_open_connection_is_reused_and_left_open(ray_cluster: ModuleType, tmp
         assert session.resources()["CPU"] == 4
         session.check_directory(tmp_path)
         session.require({"CPU": 4}, "a component")
-        with pytest.raises(ClusterError, match=r"2 GPU on one node; the largest node has 0 GPU"):
+        own = replace(session, owned=True)
+        own.require({"CPU": 0.5}, "a component", copies=8)
+        with pytest.raises(ClusterError, match=r"needs 1 x \(2 GPU\); Ray has 0 GPU in 1 nodes"):
+            own.require({"GPU": 2}, "component next-layer")
+        with pytest.raises(ClusterError, match=r"needs 9 x \(0\.5 CPU\); Ray has 4 CPU"):
+            own.require({"CPU": 0.5}, "a component", copies=9)
+        with caplog.at_level(logging.WARNING):
             session.require({"GPU": 2}, "component next-layer")
+        assert "waits until the cluster has grown" in caplog.text
     assert ray_cluster.is_initialized()
     assert list(tmp_path.iterdir()) == []
 

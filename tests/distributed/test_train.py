@@ -35,10 +35,10 @@ def train(config: Any, components: tuple[str, ...], stop: StopRequest | None = N
     _, _, jobs = component_jobs(config, run, feed, stop)
     workers = {job.name: config.workers_of(job.name) for job in jobs}
     chosen = [job for job in jobs if job.name in components]
-    return train_components(chosen, feed, workers, run.path, stop=stop, tracker=NullTracker(), grace=10)
+    return train_components(chosen, feed, workers, run.path, stop=stop, tracker=NullTracker(), grace=90)
 
 
-def wait_for_step(folder: Path, step: int, timeout: float = 90) -> None:
+def wait_for_step(folder: Path, step: int, timeout: float = 300) -> None:
     """Until the component has reached ``step``."""
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:

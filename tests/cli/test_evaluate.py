@@ -1,0 +1,102 @@
+"""``caloray evaluate``: files in, table, results and figures out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from caloray.cli import main
+from caloray.geometry import load_geometry
+from caloray.io.challenge import write_challenge
+from caloray.showers import Showers
+
+SAMPLE = Path(__file__).parents[2] / "data" / "geant4_par04_ds2.hdf5"
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> tuple[Path, Path]:
+    with h5py.File(SAMPLE) as file:
+        voxels, energies = file["showers"][:200], file["incident_energies"][:200, 0]
+    paths = tmp_path / "geant4.hdf5", tmp_path / "flow.hdf5"
+    for path, part in zip(paths, (slice(0, 100), slice(100, 200)), strict=True):
+        write_challenge(path, load_geometry("ds2"), [Showers(energies[part], voxels[part], np.arange(100))])
+    return paths
+
+
+def run(*words: object) -> int:
+    return main(["evaluate", *map(str, words)])
+
+
+def test_prints_values_beside_floors(
+    pair: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert run(*pair, "-o", out, "--no-figures") == 0
+    text = capsys.readouterr().out
+    for word in (
+        "floor",
+        "significance",
+        "E_tot / E_inc",
+        "hit voxels",
+        "layer_energy (mean of",
+        "100 showers of",
+    ):
+        assert word in text
+    assert "\x1b" not in text
+    record = json.loads((out / "results.json").read_text())
+    assert record["reference"]["name"] == "geant4.hdf5"
+    assert record["generated"]["showers"] == 100
+    row = next(row for row in record["separations"] if row["observable"] == "e_ratio")
+    assert f"{row['separation']:.2e}" in text
+    assert not (out / "figures").exists()
+
+
+def test_json_and_figures(
+    pair: tuple[Path, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    drawn = []
+
+    def draw(results: dict[str, Any], directory: Path) -> list[Path]:
+        drawn.append(results["schema"])
+        return [directory / "01.png"]
+
+    monkeypatch.setattr("caloray.report.draw", draw)
+    assert run(*pair, "-o", tmp_path / "out", "--json", "--threshold", "0.1", "--seed", "5") == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["threshold"] == 0.1
+    assert facts["seed"] == 5
+    assert len(facts["separations"]) == 12
+    assert facts["figures"] == [str(tmp_path / "out" / "figures" / "01.png")]
+    assert drawn == ["caloray-results/1"]
+
+
+def test_split_of_a_shard_directory(
+    pair: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["data", "ingest", str(pair[0]), "-o", str(tmp_path / "shards")]) == 0
+    out = tmp_path / "out"
+    assert run(tmp_path / "shards", pair[1], "-o", out, "--no-figures", "--split", "train") == 0
+    n = json.loads((out / "results.json").read_text())["reference"]["showers"]
+    assert 20 < n < 100
+
+
+def test_troubles(pair: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(tmp_path / "nowhere", pair[1], "-o", tmp_path / "out") == 65
+    assert "nowhere: no such file or directory" in capsys.readouterr().err
+    write_challenge(
+        tmp_path / "ds1.hdf5",
+        load_geometry("ds1_photons"),
+        [Showers(np.full(30, 1e3), np.ones((30, 368)), np.arange(30))],
+    )
+    assert run(pair[0], tmp_path / "ds1.hdf5", "-o", tmp_path / "out") == 65
+    assert "6480 voxels" in capsys.readouterr().err
+    assert run(pair[0], pair[0], "-o", tmp_path / "out", "--no-figures") == 0
+    assert "warning: reference and generated are the same showers" in capsys.readouterr().err
