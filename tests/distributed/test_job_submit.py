@@ -92,6 +92,16 @@ def status_of(url: str) -> int:
         return 0
 
 
+def submit_when_ready(command: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Submit; a head that has just come up may have no agent yet and asks to try again."""
+    deadline = time.monotonic() + 120
+    while True:
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500)
+        if "No available agent" not in done.stderr or time.monotonic() > deadline:
+            return done
+        time.sleep(3)
+
+
 def test_strangers_are_refused(head: str) -> None:
     assert status_of(f"{head}/api/jobs/") == 401
 
@@ -107,13 +117,7 @@ def test_a_submitted_training_joins_the_cluster(
     shutil.copytree(ROOT / "jobs", tmp_path / "job" / "jobs")
     (tmp_path / "job" / "toy.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json")))
     submit = [RAY, "job", "submit", "--address", head, "--working-dir", str(tmp_path / "job"), "--"]
-    done = subprocess.run(
-        [*submit, sys.executable, "jobs/train.py", "toy.yaml"],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=500,
-    )
+    done = submit_when_ready([*submit, sys.executable, "jobs/train.py", "toy.yaml"], environment)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert "succeeded" in done.stdout
     assert (tmp_path / "run" / "bundle" / "bundle.json").is_file()
