@@ -155,8 +155,9 @@ class Bundle:
         low, high = self.energy_range
         outside = ~((values >= low) & (values <= high))
         if outside.any():
+            found = values[outside][0]
             raise ConfigError(
-                f"incident energy {values[outside][0]:g} MeV is outside the trained {low:g} to {high:g} MeV",
+                f"incident energy {found:g} MeV is outside the trained range {low:g} to {high:g} MeV",
                 hint="choose energies inside the range; `caloray generate --allow-extrapolation` overrides",
             )
         blocks = [

@@ -29,6 +29,7 @@ from caloray.schemes.build import SchemeConfig
 FORMAT = 1
 MAX_JSON = 8 << 20
 MAX_TENSORS = 100_000
+DETERMINING = ("format", "scheme", "seed", "statistics", "geometry_digest", "block_size", "components")
 PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt")
 
 
@@ -87,7 +88,12 @@ class GoldenEntry(FileEntry):
 
 
 class BundleFile(_Frozen):
-    """Content of ``bundle.json``; ``sha256`` is that of all its other keys."""
+    """Content of ``bundle.json``.
+
+    ``digest`` is the sha256 over everything that determines the showers (equal digests, equal showers),
+    taken from the file as it was written, so that it outlives new settings with defaults; ``sha256`` is
+    that of all other keys.
+    """
 
     format: int
     caloray: str
@@ -100,6 +106,7 @@ class BundleFile(_Frozen):
     components: dict[str, ComponentEntry]
     golden: GoldenEntry | None
     info: dict[str, Any]
+    digest: str = ""
     sha256: str | None = None
 
     @cached_property
@@ -107,17 +114,16 @@ class BundleFile(_Frozen):
         """The geometry as an object."""
         return Geometry.from_dict(self.geometry)
 
-    @cached_property
-    def digest(self) -> str:
-        """sha256 over everything that determines the showers: equal digests, equal showers."""
-        names = {"format", "scheme", "seed", "statistics", "geometry_digest", "block_size", "components"}
-        return digest_json(self.model_dump(mode="json", include=names))
-
 
 def write_bundle_file(directory: Path, file: BundleFile) -> None:
     """Write ``bundle.json`` with its own hash in it."""
-    value = file.model_dump(mode="json", exclude={"sha256"})
+    value = file.model_dump(mode="json", exclude={"sha256", "digest"})
+    value["digest"] = _showers_digest(value)
     write_json(directory / "bundle.json", {**value, "sha256": digest_json(value)})
+
+
+def _showers_digest(value: dict[str, Any]) -> str:
+    return digest_json({name: value[name] for name in DETERMINING})
 
 
 def read_bundle_file(directory: Path) -> BundleFile:
@@ -154,10 +160,11 @@ def _parse(file: Path) -> BundleFile:
         own = digest_json({key: item for key, item in value.items() if key != "sha256"})
         parsed = BundleFile.model_validate(value)
         _ = parsed.readout
+        intact = parsed.digest == _showers_digest(value) and parsed.sha256 in {own, None}
     except (ValueError, RecursionError, GeometryError) as error:
         first = str(error).replace("\n", " ")[:200]
         raise BundleError(f"{file}: malformed ({first})", hint="copy the bundle again") from error
-    if parsed.sha256 not in {own, None}:
+    if not intact:
         raise BundleError(f"{file}: differs from the sha256 that it holds", hint="copy the bundle again")
     return parsed
 

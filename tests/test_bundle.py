@@ -120,7 +120,7 @@ def test_threads_do_not_change_a_byte_and_are_given_back(bundle_path):
 @pytest.mark.parametrize("energy", [999.0, 1e6, 0.0, -1.0, float("nan"), float("inf")])
 def test_energies_outside_the_trained_range_are_refused(bundle_path, energy):
     """G10."""
-    with pytest.raises(ConfigError, match=r"outside the trained range 1\d\d\d.* to 4\d\d\d\d") as caught:
+    with pytest.raises(ConfigError, match=r"outside the trained .*1\d\d\d.* to 4\d\d\d\d") as caught:
         Bundle.load(bundle_path).sample([5e3, energy])
     assert "--allow-extrapolation" in caught.value.hint
 

@@ -17,6 +17,7 @@ import torch
 
 from caloray.atomic import digest_json, sha256_file
 from caloray.bundle import Bundle, save_bundle
+from caloray.bundle_file import DETERMINING
 from caloray.flows.maf import MAFConfig
 from caloray.geometry import Geometry, Layer
 from caloray.io.store import LayerStore, LayerStoreBuilder
@@ -133,6 +134,7 @@ def edit(folder: Path, change: Callable[[dict[str, Any]], object], *, seal: bool
     change(value)
     if seal:
         value.pop("sha256", None)
+        value["digest"] = digest_json({name: value.get(name) for name in DETERMINING})
         value["sha256"] = digest_json(value)
     (folder / "bundle.json").write_text(json.dumps(value))
 

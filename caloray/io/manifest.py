@@ -126,9 +126,14 @@ class Manifest:
         return tuple(shard for shard in self.shards if shard.split == split)
 
     def save(self, directory: Path) -> str:
-        """Write ``manifest.json`` into ``directory`` atomically and return the manifest's digest."""
-        checked = _parse(self._rendered(), directory / MANIFEST)
-        write_bytes(directory / MANIFEST, checked._rendered())
+        """Write ``manifest.json`` into ``directory`` atomically and return the manifest's digest.
+
+        A file that already says the same is left alone, so that its age tells when the content last changed.
+        """
+        path = directory / MANIFEST
+        rendered = _parse(self._rendered(), path)._rendered()
+        if not path.is_file() or path.read_bytes() != rendered:
+            write_bytes(path, rendered)
         return self.digest
 
     @staticmethod

@@ -44,7 +44,10 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def head(environment: dict[str, str]) -> Iterator[str]:
-    """Address of the job API of a head with 3 logical CPUs; its processes end with the test."""
+    """Address of the job API of a head with 3 logical CPUs; its processes end with the test.
+
+    Every port is our own: another Ray on the machine takes the defaults.
+    """
     port = free_port()
     scratch = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
     command = [

@@ -8,6 +8,7 @@ import torch
 
 from caloray.errors import NumericalError
 from caloray.rng import StreamKey
+from caloray.schemes import inductive
 
 KEY = StreamKey(3, "", "", 5)
 ENERGIES = np.geomspace(2e3, 4e4, 8)
@@ -116,3 +117,20 @@ def test_the_next_layer_sees_the_layer_before(toy, model):
         span = toy.GEOMETRY.span(layer)
         assert not np.array_equal(first[:, span], second[:, span])
     assert np.allclose(first.sum(1), second.sum(1), rtol=1e-5)
+
+
+def test_every_layer_draws_its_own_noise(model, monkeypatch):
+    drawn = []
+    real = inductive._latent
+
+    def latent(key, shape, flow):
+        noise = real(key, shape, flow)
+        drawn.append(noise.numpy())
+        return noise
+
+    monkeypatch.setattr(inductive, "_latent", latent)
+    scheme, flows = model()
+    scheme.sample(flows, ENERGIES, KEY)
+    assert [noise.shape for noise in drawn] == [(8, 3), (8, 12), (8, 12), (8, 12)]
+    numbers = np.concatenate([noise.ravel() for noise in drawn])
+    assert len(np.unique(numbers)) == len(numbers)

@@ -97,6 +97,7 @@ def test_a_stopped_training_ends_like_an_undisturbed_one(train, tmp_path, stop_a
     with pytest.raises(InterruptedRunError) as caught:
         train(epochs=3, stop=StopAfter(stop_after))
     assert caught.value.context["signal"] == 15
+    assert (tmp_path / "a" / "checkpoints" / f"step-{stop_after:08d}").is_dir()
     assert ComponentFolder(tmp_path / "a").result() is None
     resumed = train(epochs=3)
     assert resumed.sha256 == undisturbed.sha256
