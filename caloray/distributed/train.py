@@ -32,7 +32,8 @@ from caloray.distributed.progress import ComponentProgress, ProgressReader
 from caloray.errors import CaloRayError, ClusterError, InterruptedRunError
 from caloray.interrupt import StopRequest
 from caloray.tracking import Tracker
-from caloray.training.files import ComponentFolder, ComponentResult
+from caloray.training.files import ComponentResult
+from caloray.training.run import finished_result
 
 Outcome = ComponentResult | CaloRayError
 ShowProgress = Callable[[ComponentProgress], None]
@@ -69,13 +70,13 @@ def train_components(
 
     Raises:
         InterruptedRunError: ``stop`` was requested; the same call continues.
-        IntegrityError: A finished component or a shard was altered.
+        IntegrityError: A finished component belongs to another config or was altered, or a shard was altered.
     """
     outcomes: dict[str, Outcome] = {}
     todo: list[ComponentJob] = []
     for job in jobs:
         job.stop_file.unlink(missing_ok=True)
-        finished = ComponentFolder(job.request.directory).result()
+        finished = finished_result(job.request)
         if finished is not None:
             outcomes[job.name] = finished
             tracker.component_ended(job.name, "FINISHED")

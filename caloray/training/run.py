@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["TrainRequest", "train_component"]
+__all__ = ["TrainRequest", "finished_result", "train_component"]
 
 import math
 import time
@@ -23,6 +23,9 @@ from caloray.training.files import ComponentFolder, ComponentResult
 from caloray.training.parallel import SINGLE, Parallel
 from caloray.training.rows import RowPlan
 from caloray.training.schedule import Constant, MultiStep, build_schedule
+
+FREE = frozenset({"training.patience", "training.checkpoint_steps", "training.device"})
+"""Settings that may change between a stop and its continuation without changing what has been done."""
 
 
 @dataclass(frozen=True)
@@ -68,23 +71,32 @@ def train_component(
         CheckpointError: The folder belongs to another config, or no checkpoint verifies.
         InterruptedRunError: A stop was requested; a checkpoint was written first.
     """
-    folder = ComponentFolder(request.directory)
-    finished = folder.result()
-    if parallel.leader:
-        config = request.config.model_dump(mode="json")
-        folder.claim({"training": config, **request.identity}, free=_free_fields(request.config))
-        folder.write_pid()
+    finished = finished_result(request)
     if finished is not None:
         return finished
+    if parallel.leader:
+        folder = ComponentFolder(request.directory)
+        open_ended = isinstance(request.config.schedule, Constant | MultiStep)
+        folder.claim(_identity(request), free=FREE | {"training.epochs"} if open_ended else FREE)
+        folder.write_pid()
     return _Loop(request, training, validation, parallel, stop or StopRequest()).run()
 
 
-def _free_fields(config: TrainingConfig) -> frozenset[str]:
-    """Settings that may change between a stop and its continuation without changing what has been done."""
-    free = {"training.patience", "training.checkpoint_steps", "training.device"}
-    if isinstance(config.schedule, Constant | MultiStep):
-        free.add("training.epochs")
-    return frozenset(free)
+def finished_result(request: TrainRequest) -> ComponentResult | None:
+    """What an earlier training of exactly this request left, or None.
+
+    Raises:
+        CheckpointError: The folder holds the result of another config, or the weights were altered.
+    """
+    folder = ComponentFolder(request.directory)
+    finished = folder.result()
+    if finished is not None:
+        folder.claim(_identity(request), free=FREE)
+    return finished
+
+
+def _identity(request: TrainRequest) -> dict[str, Any]:
+    return {"training": request.config.model_dump(mode="json"), **request.identity}
 
 
 class _Loss(nn.Module):

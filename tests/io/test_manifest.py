@@ -285,3 +285,13 @@ def test_unreadable_manifest(directory: Path) -> None:
     (directory / MANIFEST).chmod(0)
     with pytest.raises(IntegrityError, match=r"manifest\.json"):
         Manifest.load(directory)
+
+
+def test_saving_the_same_again_leaves_the_file_alone(directory: Path) -> None:
+    """Its age is what later steps compare their own results with."""
+    file = directory / MANIFEST
+    os.utime(file, (1, 1))
+    Manifest.load(directory).save(directory)
+    assert file.stat().st_mtime == 1
+    replace(Manifest.load(directory), dropped={"nan": 1}).save(directory)
+    assert file.stat().st_mtime > 1

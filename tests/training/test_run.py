@@ -384,3 +384,14 @@ def test_the_validation_loss_is_the_mean_over_its_rows(train, toy, data, tmp_pat
             target, context = plan.fixed_batch(piece, key)
             losses.append(-flow.log_prob(target.double(), context.double()).numpy())
     assert history(tmp_path / "a")[0]["val_loss"] == pytest.approx(np.concatenate(losses).mean(), rel=1e-9)
+
+
+def test_a_finished_component_is_not_mistaken_for_another_request(train):
+    """Neither other settings nor more epochs give an old result silently; the fields are named."""
+    constant = {"schedule": {"kind": "constant"}}
+    first = train(epochs=2, **constant)
+    assert train(epochs=2, patience=5, **constant) == first
+    with pytest.raises(CheckpointError, match=r"training\.epochs: 2 -> 4"):
+        train(epochs=4, **constant)
+    with pytest.raises(CheckpointError, match=r"training\.learning_rate"):
+        train(epochs=2, learning_rate=5e-3, **constant)
