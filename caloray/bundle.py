@@ -75,7 +75,9 @@ class Bundle:
 
         Raises:
             BundleError: A file is missing, altered, unsafe, a pickle, or of a newer format.
+            ConfigError: ``device`` is a GPU that torch does not see.
         """
+        _require_device(device)
         directory = Path(path)
         file = read_bundle_file(directory)
         scheme = build_scheme(file.scheme, file.readout, file.statistics, file.seed)
@@ -276,6 +278,14 @@ def numerics(device: str = "cpu") -> dict[str, str]:
         "hardware": torch.cuda.get_device_name(device) if kind == "cuda" else platform.machine(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
     }
+
+
+def _require_device(device: str) -> None:
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ConfigError(
+            f"device {device}: torch sees no GPU",
+            hint="run `caloray doctor`, or sample on the CPU (without --gpus, generation.gpus: 0)",
+        )
 
 
 def _load_tensors(entry: FileEntry, directory: Path) -> dict[str, Tensor]:

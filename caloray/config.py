@@ -18,7 +18,7 @@ __all__ = [
 import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -77,10 +77,14 @@ class GenerationConfig(_Section):
 
     Args:
         n: How many; None makes as many as there are incident energies.
-        energies: Their incident energies; None takes those of the held-out test split.
+        energies: Their incident energies; None takes those of the split that the evaluation compares with.
         seed: Seed of the showers.
         blocks_per_shard: Blocks in one shard.
         workers: Ray workers; 0 generates in the driver's process.
+        gpus: GPUs (or the fraction of one) of each worker; in the driver's process, any number above 0 means
+            its GPU.
+        allow_extrapolation: Permit ``energies`` outside the trained range, which ends at the outermost
+            showers of the training split.
         hdf5: Also write ``showers.hdf5`` in the CaloChallenge's format.
     """
 
@@ -89,6 +93,8 @@ class GenerationConfig(_Section):
     seed: int = Field(0, ge=0)
     blocks_per_shard: int = Field(8, ge=1)
     workers: int = Field(0, ge=0)
+    gpus: float = Field(0.0, ge=0)
+    allow_extrapolation: bool = False
     hdf5: bool = True
 
 
@@ -103,7 +109,7 @@ class EvaluationConfig(_Section):
         figures: Draw figures.
     """
 
-    split: str = "test"
+    split: Literal["train", "validation", "test"] = "test"
     threshold: float | None = Field(None, ge=0)
     seed: int = Field(0, ge=0)
     figures: bool = True

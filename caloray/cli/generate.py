@@ -43,6 +43,7 @@ def generate(
     ] = None,
     ids: Annotated[str | None, typer.Option(help="Only these events of the request, e.g. 12,345.")] = None,
     workers: Annotated[int, typer.Option(min=0, help="Ray workers; 0 stays in this process.")] = 0,
+    gpus: Annotated[float, typer.Option(min=0, help="GPUs (or a fraction) of each worker.")] = 0.0,
     on_invalid: Annotated[
         Literal["error", "resample"], typer.Option(help="What to do about NaN or negative showers.")
     ] = "error",
@@ -68,7 +69,7 @@ def generate(
     from caloray.generation.plan import make_plan
 
     wanted = _ids(ids)
-    model = Bundle.load(bundle)
+    model = Bundle.load(bundle, device="cuda" if gpus and not workers else "cpu")
     plan = make_plan(
         model,
         n,
@@ -83,11 +84,11 @@ def generate(
     if dry_run:
         _tell(_outline(plan, output), as_json=as_json)
         return
-    _tell(_carry_out(model, plan, output, hdf5, workers), as_json=as_json)
+    _tell(_carry_out(model, plan, output, hdf5, workers, gpus), as_json=as_json)
 
 
 def _carry_out(
-    model: Bundle, plan: GenerationPlan, output: Path, hdf5: Path | None, workers: int
+    model: Bundle, plan: GenerationPlan, output: Path, hdf5: Path | None, workers: int, gpus: float
 ) -> dict[str, object]:
     """Make the showers (and the HDF5 file) and return the facts to print."""
     from caloray.generation.export import export_hdf5
@@ -95,7 +96,7 @@ def _carry_out(
 
     with _progress(plan.rows) as progress:
         if workers:
-            manifest = _on_workers(plan, output, progress, workers)
+            manifest = _on_workers(plan, output, progress, workers, gpus)
         else:
             manifest = _in_process(model, plan, output, progress)
     facts = _result(plan, manifest, output)
@@ -113,13 +114,16 @@ def _in_process(model: Bundle, plan: GenerationPlan, output: Path, progress: Pro
         return carry_out(model, plan, output, progress, stop)
 
 
-def _on_workers(plan: GenerationPlan, output: Path, progress: Progress, workers: int) -> Manifest:
+def _on_workers(
+    plan: GenerationPlan, output: Path, progress: Progress, workers: int, gpus: float
+) -> Manifest:
     from caloray.config import ClusterConfig
-    from caloray.distributed.generate import generate_with_ray
+    from caloray.distributed.generate import GenerationLoad, generate_with_ray
     from caloray.distributed.session import connect
 
+    load = GenerationLoad(gpus=gpus, workers=workers)
     with connect(ClusterConfig(num_cpus=workers)) as session:
-        return generate_with_ray(session, Path(plan.bundle), plan, output, progress)
+        return generate_with_ray(session, Path(plan.bundle), plan, output, progress, load)
 
 
 def _outline(plan: GenerationPlan, output: Path) -> dict[str, object]:

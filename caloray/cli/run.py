@@ -32,9 +32,11 @@ def run(
     """
     from caloray.cli.train import train_settings
     from caloray.config import load_config
+    from caloray.distributed.held_out import require_end, require_shares
 
     settings = load_config(config, overrides or [])
-    train_settings(settings, fresh=fresh)
+    require_shares(settings)
+    train_settings(settings, fresh=fresh, before=require_end)
     _generate(settings)
     _show(_evaluate(settings))
     _say_where(settings)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["EXAMPLE", "train", "train_settings"]
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -55,13 +56,20 @@ def train(
         say(f"{name:<32} {value}")
 
 
-def train_settings(settings: RunConfig, *, fresh: bool = False, only: tuple[str, ...] = ()) -> Bundle | None:
+def train_settings(
+    settings: RunConfig,
+    *,
+    fresh: bool = False,
+    only: tuple[str, ...] = (),
+    before: Callable[[RunConfig], None] | None = None,
+) -> Bundle | None:
     """Ingest if need be, train what is not trained yet, assemble the bundle.
 
     Args:
         settings: The run.
         fresh: Discard what an earlier training of this run left (ingested shards stay).
         only: Train these components alone.
+        before: Called when the data are ingested, before anything is trained; may refuse the run.
 
     Returns:
         The bundle, or None while components are missing.
@@ -76,6 +84,8 @@ def train_settings(settings: RunConfig, *, fresh: bool = False, only: tuple[str,
     note(f"run {settings.name} in {settings.output}; Ray: {settings.cluster.address}")
     with connect(settings.cluster) as session, show_training() as progress:
         ingest_run(settings, session, progress)
+        if before is not None:
+            before(settings)
         return train_run(settings, session, progress, only)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["compare", "run_plan"]
+__all__ = ["compare", "require_end", "require_shares", "run_plan"]
 
 from collections.abc import Callable
 
@@ -11,21 +11,62 @@ import numpy as np
 from caloray.bundle import Bundle
 from caloray.config import RunConfig
 from caloray.distributed.run_directory import RunDirectory
-from caloray.errors import DataError
+from caloray.errors import ConfigError, DataError
 from caloray.evaluation import run as evaluation
 from caloray.evaluation.axes import default_threshold
 from caloray.evaluation.results import Results
-from caloray.generation.energies import EnergySpec, Listed
-from caloray.generation.plan import GenerationPlan, make_plan
+from caloray.generation.energies import EnergySpec, Listed, check_range, resolve
+from caloray.generation.plan import GenerationPlan, count_events, make_plan
 from caloray.io.manifest import Manifest
 from caloray.io.shards import ShardReader
 from caloray.io.source import open_source
 
 
+def require_shares(config: RunConfig) -> None:
+    """Refuse a run whose split leaves nothing to train on, to validate with or to compare with.
+
+    Raises:
+        ConfigError: A split that the run needs has no share of the data.
+    """
+    shares = config.data.split.model_dump()
+    chosen = config.evaluation.split
+    needed = {chosen: f"evaluation.split: {chosen}", "train": "training", "validation": "training"}
+    for split, who in needed.items():
+        if shares[split] == 0:
+            raise ConfigError(
+                f"data.split.{split} is 0, but {who} needs showers of that split",
+                hint="give it a share, or compare with another split (evaluation.split: validation)",
+            )
+
+
+def require_end(config: RunConfig) -> None:
+    """Refuse, once the data are there and before anything is trained, a run that would fail at its end.
+
+    Raises:
+        ConfigError: Too few showers to compare, or energies that the trained model would refuse.
+        DataError: A file of energies that cannot be read.
+    """
+    run, wanted = RunDirectory.of(config), config.generation
+    held_out = Manifest.load(run.shards).counts.get(config.evaluation.split, 0)
+    n = wanted.n or held_out
+    if wanted.energies is not None:
+        energies = resolve(wanted.energies)
+        trained = _energies(run, "train")
+        span = float(trained.min()), float(trained.max())
+        check_range(energies, span, allow_extrapolation=wanted.allow_extrapolation)
+        n = count_events(energies, wanted.n)
+    if min(held_out, n) < evaluation.FEWEST:
+        raise ConfigError(
+            f"the run would compare {n} generated showers with {held_out} of split "
+            f"{config.evaluation.split!r}; at least {evaluation.FEWEST} of each are needed",
+            hint="ingest more data, change data.split or raise generation.n",
+        )
+
+
 def run_plan(config: RunConfig, run: RunDirectory, bundle: Bundle) -> GenerationPlan:
     """The request of a run's own showers; without energies in the config, those of the held-out split.
 
-    Held-out energies may lie a little outside those of the training split, which is allowed for them alone.
+    Held-out energies may lie a little outside those of the training split, which is always allowed for them.
     Invalid showers are drawn again and counted in the manifest.
     """
     wanted = config.generation
@@ -38,7 +79,7 @@ def run_plan(config: RunConfig, run: RunDirectory, bundle: Bundle) -> Generation
         energies=energies,
         blocks_per_shard=wanted.blocks_per_shard,
         on_invalid="resample",
-        allow_extrapolation=wanted.energies is None,
+        allow_extrapolation=wanted.energies is None or wanted.allow_extrapolation,
         bundle=str(run.bundle),
     )
 
@@ -73,13 +114,18 @@ def _question(kept: Results) -> list[object]:
 
 def _held_out(config: RunConfig, run: RunDirectory) -> EnergySpec:
     """Incident energies of the held-out split, in manifest order; repeated or cut to the number asked for."""
-    found = []
-    for entry in Manifest.load(run.shards).of(config.evaluation.split):
-        with ShardReader(run.shards / entry.path) as reader:
-            found.append(reader.read([])[1])
-    values = np.concatenate(found)
+    values = _energies(run, config.evaluation.split)
     n = config.generation.n or len(values)
     return Listed(values=tuple(np.resize(values, n).tolist()))
+
+
+def _energies(run: RunDirectory, split: str) -> np.ndarray:
+    """Incident energies [MeV] of one split, in manifest order."""
+    found = []
+    for entry in Manifest.load(run.shards).of(split):
+        with ShardReader(run.shards / entry.path) as reader:
+            found.append(reader.read([])[1])
+    return np.concatenate(found)
 
 
 def _kept(run: RunDirectory) -> Results | None:

@@ -136,15 +136,16 @@ def generate_run(
     from caloray.generation.run import generate
 
     run = RunDirectory.of(config)
-    bundle = Bundle.load(run.bundle)
+    wanted = config.generation
+    bundle = Bundle.load(run.bundle, device="cuda" if wanted.gpus and session is None else "cpu")
     plan = run_plan(config, run, bundle)
     if session is not None:
-        load = GenerationLoad(workers=config.generation.workers or None)
+        load = GenerationLoad(gpus=wanted.gpus, workers=wanted.workers or None)
         manifest = generate_with_ray(session, run.bundle, plan, run.showers, progress.generated, load)
     else:
         with watch_signals(grace=1.0, what="generation") as stop:
             manifest = generate(bundle, plan, run.showers, progress.generated, stop)
-    if not config.generation.hdf5:
+    if not wanted.hdf5:
         return manifest, None
     if not _newer(run.hdf5, run.showers / "manifest.json"):
         with watch_signals(grace=0.0, what="export"):

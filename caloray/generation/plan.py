@@ -6,7 +6,7 @@ number of events; its digest covers all of it and names the one request that may
 
 from __future__ import annotations
 
-__all__ = ["GenerationPlan", "ShardPlan", "make_plan"]
+__all__ = ["GenerationPlan", "ShardPlan", "count_events", "make_plan"]
 
 import shlex
 from collections.abc import Sequence
@@ -176,7 +176,7 @@ def make_plan(
     low, high = sampler.energy_range
     spec = resolve(energies if energies is not None else LogUniform(min=low, max=high))
     wanted = None if ids is None else tuple(sorted({int(i) for i in ids}))
-    total = _count(spec, n, wanted)
+    total = count_events(spec, n, wanted)
     check_range(spec, (low, high), allow_extrapolation=allow_extrapolation)
     try:
         return GenerationPlan(
@@ -200,8 +200,12 @@ def make_plan(
         raise ConfigError(message, hint="see `caloray generate --help`") from error
 
 
-def _count(spec: EnergySpec, n: int | None, ids: tuple[int, ...] | None) -> int:
-    """The number of events: asked for, or told by the energies or the highest id."""
+def count_events(spec: EnergySpec, n: int | None, ids: tuple[int, ...] | None = None) -> int:
+    """The number of events: asked for, or told by the (resolved) energies or the highest id.
+
+    Raises:
+        ConfigError: Nothing tells it, or it does not fit the listed energies.
+    """
     rows = _rows(spec)
     if rows is None:
         if n is None and not ids:

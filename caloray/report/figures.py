@@ -36,6 +36,7 @@ def draw(results: dict[str, Any], directory: Path, labels: Labels = ("Geant4", "
         The paths, in reading order.
     """
     painters: dict[str, Painter] = {
+        "00_first_look": draw_first_look,
         "01_overview": draw_overview,
         "02_response": draw_response,
         "03_longitudinal": draw_longitudinal,
@@ -54,6 +55,20 @@ def draw(results: dict[str, Any], directory: Path, labels: Labels = ("Geant4", "
             figure = painter(results, with_size)
         paths.append(save(figure, directory / f"{name}.png"))
     return paths
+
+
+def draw_first_look(results: dict[str, Any], labels: Labels) -> Figure:
+    """One page to show: response, longitudinal profile, voxel spectrum and number of hits."""
+    figure = new_figure(11, 8.4)
+    grid = figure.add_gridspec(2, 2)
+    _histogram(figure, grid[0, 0], results, "e_ratio", labels, legend=True)
+    n = len(results["geometry"]["layers"])
+    curves = _profile(results, "layer_energy", np.arange(n + 1) - 0.5, np.ones(n))
+    axes = panel_axes(figure, grid[0, 1])
+    draw_panel(axes, curves, x_label="layer", y_label="mean energy per layer [MeV]", labels=labels)
+    _histogram(figure, grid[1, 0], results, "voxel_energy", labels, log_y=True)
+    _histogram(figure, grid[1, 1], results, "hits", labels)
+    return figure
 
 
 def draw_response(results: dict[str, Any], labels: Labels) -> Figure:

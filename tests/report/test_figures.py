@@ -46,7 +46,7 @@ def test_draws_every_figure(results: dict[str, Any], tmp_path: Path) -> None:
     before = dict(mpl.rcParams)
     paths = draw(results, tmp_path / "figures")
     assert dict(mpl.rcParams) == before
-    assert [path.stem.split("_", 1)[0] for path in paths] == [f"{i:02d}" for i in range(1, 11)]
+    assert [path.stem.split("_", 1)[0] for path in paths] == [f"{i:02d}" for i in range(11)]
     for path in paths:
         data = path.read_bytes()
         assert data[:8] == b"\x89PNG\r\n\x1a\n", path
@@ -59,7 +59,7 @@ def test_ragged_layers_can_be_drawn(tmp_path: Path) -> None:
     voxels = (rng.exponential(20, (80, 533)) * (rng.random((80, 533)) < 0.1)).astype(np.float32)
     voxels[:, :8] = 0  # an empty layer
     results = compare(tmp_path, "ds1_pions", voxels, rng.uniform(1e4, 2e4, 80))
-    assert len(draw(results, tmp_path / "figures")) == 10
+    assert len(draw(results, tmp_path / "figures")) == 11
 
 
 def test_curves_keep_entries_and_errors() -> None:

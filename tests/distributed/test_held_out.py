@@ -1,0 +1,94 @@
+"""A run that would fail at its end is refused at its beginning."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from caloray.cli import main
+from caloray.config import load_config
+from caloray.distributed import pipeline
+from caloray.distributed.held_out import require_end, require_shares
+from caloray.errors import ConfigError
+
+CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_shipped_config_has_something_to_compare_with(path: Path) -> None:
+    require_shares(load_config(path))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"data__split": {"train": 0.7, "validation": 0.3, "test": 0.0}},
+            "data.split.test is 0, but evaluation",
+        ),
+        (
+            {"data__split": {"train": 0.7, "validation": 0.0, "test": 0.3}},
+            "data.split.validation is 0, but train",
+        ),
+        (
+            {"data__split": {"train": 0.0, "validation": 0.5, "test": 0.5}},
+            "data.split.train is 0, but training",
+        ),
+    ],
+)
+def test_a_split_without_showers(toy: Any, tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        require_shares(toy.config(tmp_path / "run", **changes))
+
+
+def test_the_split_of_the_evaluation_is_what_counts(toy: Any, tmp_path: Path) -> None:
+    split = {"train": 0.7, "validation": 0.3, "test": 0.0}
+    require_shares(toy.config(tmp_path / "run", data__split=split, evaluation__split="validation"))
+
+
+def test_the_command_says_so_before_it_starts_anything(
+    tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "ingest_run", None)
+    text = "name: a\noutput: out\ndata: {files: [a.hdf5], split: {train: 0.9, validation: 0.1, test: 0.0}}\n"
+    (tmp_path / "run.yaml").write_text(text)
+    assert main(["run", str(tmp_path / "run.yaml")]) == 78
+    assert "error[CR-100] data.split.test is 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"generation__n": 5}, "compare 5 generated showers with .* of split 'test'; at least 20"),
+        ({"generation__energies": {"kind": "listed", "values": [2e3, 3e3]}}, "compare 2 generated showers"),
+        (
+            {"generation__energies": {"kind": "log-uniform", "min": 100, "max": 2000}, "generation__n": 50},
+            "from 100 to 2000 MeV, but the model was trained from",
+        ),
+        ({"generation__energies": {"kind": "log-uniform", "min": 2e3, "max": 3e3}}, "how many showers"),
+    ],
+)
+def test_a_generation_that_the_trained_model_would_refuse(
+    toy: Any, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        require_end(toy.config(tmp_path / "run", **changes))
+
+
+def test_a_nominal_range_is_allowed_on_request(toy: Any, tmp_path: Path) -> None:
+    """The ends of a spectrum lie outside the outermost training showers."""
+    spectrum = {"generation__energies": {"kind": "log-uniform", "min": 1e3, "max": 5e4}, "generation__n": 50}
+    with pytest.raises(ConfigError, match="trained from"):
+        require_end(toy.config(tmp_path / "run", **spectrum))
+    require_end(toy.config(tmp_path / "run", **spectrum, generation__allow_extrapolation=True))
+
+
+def test_energies_in_a_file_are_read_beforehand(toy: Any, tmp_path: Path) -> None:
+    np.save(tmp_path / "energies.npy", np.full(30, 2e3))
+    energies = {"kind": "file", "path": tmp_path / "energies.npy"}
+    require_end(toy.config(tmp_path / "run", generation__energies=energies))
+    with pytest.raises(ConfigError, match="31 showers from 30 incident energies"):
+        require_end(toy.config(tmp_path / "run", generation__energies=energies, generation__n=31))
