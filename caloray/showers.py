@@ -174,9 +174,12 @@ def apply_policy(
         return np.ones(len(showers), dtype=bool), found
     if policy == "reject":
         last = first_row + len(showers) - 1
+        unit = any(item.rule == "deposit" and 2 * item.count > len(showers) for item in found)
         raise DataError(
             f"{where}, rows {first_row} to {last}: {'; '.join(map(str, found))}",
-            hint="repair the file, or leave such rows out with on_invalid: drop",
+            hint="both energies must be in MeV; convert the file"
+            if unit
+            else "repair the file, or leave such rows out with on_invalid: drop (--on-invalid drop)",
             violations={item.rule: item.count for item in found},
             rows={item.rule: list(item.rows) for item in found},
         )

@@ -117,6 +117,12 @@ def test_threads_do_not_change_a_byte_and_are_given_back(bundle_path):
     assert found[0] == found[1]
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_told(bundle_path):
+    with pytest.raises(ConfigError, match="device cuda: torch sees no GPU"):
+        Bundle.load(bundle_path, device="cuda")
+
+
 @pytest.mark.parametrize("energy", [999.0, 1e6, 0.0, -1.0, float("nan"), float("inf")])
 def test_energies_outside_the_trained_range_are_refused(bundle_path, energy):
     """G10."""

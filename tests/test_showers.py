@@ -120,6 +120,13 @@ def test_the_largest_ratio_is_a_choice() -> None:
     assert check_rows(showers, TOY, max_ratio=3.9)[0].rule == "deposit"
 
 
+def test_energies_in_gev_are_suspected() -> None:
+    showers = Showers(np.full(3, 0.1), np.full((3, 8), 0.5), np.arange(3))
+    with pytest.raises(DataError) as caught:
+        apply_policy(showers, TOY)
+    assert "MeV" in caught.value.hint
+
+
 def test_only_ten_rows_are_named() -> None:
     showers = Showers(np.zeros(25), np.zeros((25, 8)), np.arange(25))
     (found,) = check_rows(showers, TOY)

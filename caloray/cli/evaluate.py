@@ -37,6 +37,8 @@ def evaluate(
     for path in (reference, generated):
         if not path.exists():
             raise DataError(f"{path}: no such file or directory", hint="check the path")
+    if split is None:
+        _warn_of_training_rows(reference)
     results = compare(
         open_source(reference, split if reference.is_dir() else None),
         open_source(generated),
@@ -57,6 +59,16 @@ def evaluate(
     say(f"results  {path}")
     if pictures:
         say(f"figures  {output / 'figures'}")
+
+
+def _warn_of_training_rows(reference: Path) -> None:
+    from caloray.io.manifest import Manifest
+
+    if reference.is_dir() and "train" in (counts := Manifest.load(reference).counts) and len(counts) > 1:
+        note(
+            f"warning: {reference} is compared whole, with the showers that models were trained on; "
+            "--split test takes held-out ones"
+        )
 
 
 def show_results(results: dict[str, Any]) -> None:

@@ -40,10 +40,10 @@ def train(
     from caloray.config import load_config
 
     settings = load_config(config, overrides or [])
-    if dry_run:
-        _show_outline(settings, as_json=as_json)
-        return
     only = tuple(components.split(",")) if components else ()
+    if dry_run:
+        _show_outline(settings, only, as_json=as_json)
+        return
     bundle = train_settings(settings, fresh=fresh, only=only)
     if bundle is None:
         say(f"trained {components}; the bundle follows when the other components are trained")
@@ -89,12 +89,12 @@ def train_settings(
         return train_run(settings, session, progress, only)
 
 
-def _show_outline(settings: RunConfig, *, as_json: bool) -> None:
+def _show_outline(settings: RunConfig, only: tuple[str, ...], *, as_json: bool) -> None:
     from dataclasses import asdict
 
     from caloray.distributed.outline import outline_training
 
-    outline = outline_training(settings)
+    outline = outline_training(settings, only)
     if as_json:
         print_json(asdict(outline))
         return

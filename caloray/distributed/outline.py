@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["ComponentOutline", "Outline", "outline_training"]
+__all__ = ["ComponentOutline", "Outline", "outline_training", "require_known"]
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from caloray.config import RunConfig
 from caloray.distributed.run_directory import RunDirectory
+from caloray.errors import ConfigError
 from caloray.geometry import Geometry
 from caloray.io.ingest import plan_ingest
 from caloray.io.manifest import MANIFEST, Manifest
@@ -70,11 +72,15 @@ class Outline:
     components: tuple[ComponentOutline, ...]
 
 
-def outline_training(config: RunConfig) -> Outline:
+def outline_training(config: RunConfig, only: Sequence[str] = ()) -> Outline:
     """Look at config and data (file headers, or the manifest) and say what training would do.
 
+    Args:
+        config: The run.
+        only: These components alone.
+
     Raises:
-        ConfigError: The scheme does not suit the geometry.
+        ConfigError: The scheme does not suit the geometry, or has no such component.
         DataError: An input file is damaged or missing.
     """
     run = RunDirectory.of(config)
@@ -87,8 +93,21 @@ def outline_training(config: RunConfig) -> Outline:
         geometry, share = plan.geometry, config.data.split.model_dump()
         showers = {split: round(plan.n_rows * part) for split, part in share.items()}
     scheme = build_scheme(config.scheme, geometry, TrainingStatistics(1, 1.0, 1.0, 1.0, 1.0), config.seed)
-    parts = [_outline(config, run, scheme.component(name), geometry, showers) for name in scheme.components]
+    require_known(only, scheme.components)
+    chosen = [name for name in scheme.components if not only or name in only]
+    parts = [_outline(config, run, scheme.component(name), geometry, showers) for name in chosen]
     return Outline(run.path, geometry.name, showers, ingested, tuple(parts))
+
+
+def require_known(only: Sequence[str], components: Sequence[str]) -> None:
+    """Refuse names that are not components of the scheme.
+
+    Raises:
+        ConfigError: Naming those that are.
+    """
+    for name in only:
+        if name not in components:
+            raise ConfigError(f"no component {name!r} in this scheme", hint=f"known: {', '.join(components)}")
 
 
 def _outline(

@@ -22,11 +22,12 @@ from caloray.distributed.feed import Feed
 from caloray.distributed.generate import GenerationLoad, generate_with_ray
 from caloray.distributed.ingest import ingest_with_ray
 from caloray.distributed.jobs import component_jobs
+from caloray.distributed.outline import require_known
 from caloray.distributed.progress import ComponentProgress
 from caloray.distributed.run_directory import RunDirectory
 from caloray.distributed.session import Session
 from caloray.distributed.train import Outcome, resources_of, train_components
-from caloray.errors import CaloRayError, ConfigError, InterruptedRunError
+from caloray.errors import CaloRayError, InterruptedRunError
 from caloray.interrupt import StopRequest, watch_signals
 from caloray.io.manifest import Manifest
 from caloray.tracking import Tracker, open_tracker
@@ -92,7 +93,7 @@ def train_run(
     with watch_signals(grace=GRACE + 10.0, what="training") as stop:
         feed = Feed(run.shards)
         scheme, statistics, jobs = component_jobs(config, run, feed, stop)
-        _require_known(only, scheme.components)
+        require_known(only, scheme.components)
         chosen = [job for job in jobs if not only or job.name in only]
         for job in chosen:
             workers = config.workers_of(job.name)
@@ -195,12 +196,6 @@ def _train(
     except CaloRayError:
         tracker.close("FAILED")
         raise
-
-
-def _require_known(only: Sequence[str], components: Sequence[str]) -> None:
-    for name in only:
-        if name not in components:
-            raise ConfigError(f"no component {name!r} in this scheme", hint=f"known: {', '.join(components)}")
 
 
 def _all_or_error(outcomes: Mapping[str, Outcome], tracker: Tracker) -> dict[str, ComponentResult]:

@@ -9,16 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import filelock
-
-from caloray.atomic import require_space, storage_error, sweep, write_json
+from caloray.atomic import require_space, sweep, write_json
 from caloray.errors import StorageError
 from caloray.generation.plan import GenerationPlan
 from caloray.generation.receipts import Receipt, receipt_path, verified_receipt
+from caloray.io.lock import exclusive
 from caloray.io.manifest import MANIFEST
 
 PLAN = "plan.json"
-LOCK = ".lock"
 
 
 @contextmanager
@@ -31,26 +29,15 @@ def open_output(plan: GenerationPlan, directory: Path) -> Iterator[None]:
         StorageError: The directory holds something else, is in use by another process, or cannot be written.
     """
     _refuse_other(plan, directory)
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(directory / LOCK)
-        lock.acquire(blocking=False)
-    except filelock.Timeout as error:
-        raise StorageError(
-            f"{directory}: another caloray process is writing here",
-            hint="wait for it to end, or choose another output directory",
-        ) from error
-    except OSError as error:
-        raise storage_error(error, directory) from error
-    try:
+    if not (directory / PLAN).exists():
+        require_space(directory, plan.estimated_bytes)
+    with exclusive(directory):
         _refuse_other(plan, directory)
         for folder in (directory, directory / "shards", directory / "receipts"):
             sweep(folder)
         if not (directory / PLAN).exists():
             write_json(directory / PLAN, {"digest": plan.digest, "plan": plan.model_dump(mode="json")})
         yield
-    finally:
-        lock.release()
 
 
 def pending(plan: GenerationPlan, directory: Path) -> tuple[list[int], list[Receipt]]:

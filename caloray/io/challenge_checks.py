@@ -225,9 +225,12 @@ def _check_shapes(path: Path, energies: Any, showers: Any) -> None:
     if showers.ndim < 2:
         raise DataError(f"{path}, showers: shape {showers.shape}, expected (N, voxels)")
     if len(energies) != len(showers):
+        swapped = showers.shape[1:] == (len(energies),)
         raise DataError(
             f"{path}: {len(energies)} incident_energies but {len(showers)} showers, expected equal lengths",
-            hint="the file was not written completely; make or download it again",
+            hint="showers look transposed; expected (N, voxels)"
+            if swapped
+            else "the file was not written completely; make or download it again",
         )
     if len(showers) == 0:
         raise DataError(f"{path}: holds no showers", hint="make or download the file again")

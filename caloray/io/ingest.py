@@ -27,10 +27,10 @@ from pathlib import Path
 
 from caloray import __version__
 from caloray.atomic import require_space, sweep, write_json
-from caloray.errors import IntegrityError, StorageError
+from caloray.errors import DataError, IntegrityError, StorageError
 from caloray.io.ingest_plan import IngestConfig, IngestPlan, IngestTask, SourceFile, plan_ingest
 from caloray.io.ingest_task import read_receipt, receipt_path, run_ingest_task
-from caloray.io.lock import exclusive
+from caloray.io.lock import LOCK, exclusive
 from caloray.io.manifest import MANIFEST, Manifest, ShardEntry
 from caloray.io.split import SPLITS, SplitFractions
 
@@ -47,7 +47,7 @@ def prepare_ingest(plan: IngestPlan, directory: Path) -> None:
     refuse_other(plan, directory)
     for folder in (directory, directory / "receipts", *(directory / name for name in SPLITS)):
         sweep(folder)
-    if not (directory / REQUEST).is_file():
+    if not (directory / REQUEST).is_file() or _only_claimed(directory):
         require_space(directory, sum(source.bytes for source in plan.sources))
         write_json(directory / REQUEST, {"digest": plan.digest, "request": plan.request})
 
@@ -56,6 +56,7 @@ def finish_ingest(plan: IngestPlan, directory: Path) -> Manifest:
     """Write the manifest from the receipts of all tasks.
 
     Raises:
+        DataError: Every row was dropped.
         IntegrityError: A task has no valid receipt yet, or one of its shards is gone.
     """
     shards: list[ShardEntry] = []
@@ -70,6 +71,11 @@ def finish_ingest(plan: IngestPlan, directory: Path) -> Manifest:
         shards.extend(receipt.shards)
         for rule, count in receipt.dropped.items():
             dropped[rule] = dropped.get(rule, 0) + count
+    if not shards:
+        raise DataError(
+            f"{directory}: no row of {plan.n_rows} was kept, dropped by rule: {dropped}",
+            hint="look at the input with `caloray data verify`; energies must be in MeV",
+        )
     shards.sort(key=lambda e: (SPLITS.index(e.split), e.path))
     manifest = Manifest(
         kind="geant4",
@@ -128,6 +134,8 @@ def _request_of(directory: Path) -> str | None:
     """Digest of the request that ``directory`` belongs to, None for a fresh one."""
     try:
         if (directory / REQUEST).is_file():
+            if _only_claimed(directory):
+                return None
             return str(json.loads((directory / REQUEST).read_bytes())["digest"])
         if (directory / MANIFEST).is_file():
             return f"manifest {Manifest.load(directory).digest}"
@@ -136,3 +144,8 @@ def _request_of(directory: Path) -> str | None:
     except (OSError, ValueError, KeyError, TypeError, IntegrityError):
         return UNKNOWN
     return None
+
+
+def _only_claimed(directory: Path) -> bool:
+    """Whether a request left nothing here but its claim: it was refused before its first shard."""
+    return {path.name for path in directory.iterdir()} <= {REQUEST, LOCK}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["exclusive"]
+__all__ = ["LOCK", "exclusive"]
 
 from collections.abc import Iterator
 from contextlib import contextmanager

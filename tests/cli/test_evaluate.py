@@ -86,6 +86,9 @@ def test_split_of_a_shard_directory(
     assert run(tmp_path / "shards", pair[1], "-o", out, "--no-figures", "--split", "train") == 0
     n = json.loads((out / "results.json").read_text())["reference"]["showers"]
     assert 20 < n < 100
+    assert "is compared whole" not in capsys.readouterr().err
+    assert run(tmp_path / "shards", pair[1], "-o", out, "--no-figures") == 0
+    assert "is compared whole, with the showers that models were trained on" in capsys.readouterr().err
 
 
 def test_troubles(pair: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

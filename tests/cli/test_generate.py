@@ -1,9 +1,8 @@
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
-import sys
-import types
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ from caloray.cli import main
 from caloray.io.manifest import Manifest
 
 STUB = Path(__file__).parents[1] / "generation/stub_model.py"
-MODULE = "caloray.bundle"
 
 
 @pytest.fixture(autouse=True)
@@ -26,9 +24,7 @@ def stub_bundle(monkeypatch: pytest.MonkeyPatch) -> Any:
     assert spec.loader is not None
     stub = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(stub)
-    bundle = types.ModuleType(MODULE)
-    bundle.Bundle = stub.StubModel  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, MODULE, bundle)
+    monkeypatch.setattr("caloray.bundle.Bundle", stub.StubModel)
     return stub
 
 
@@ -135,3 +131,23 @@ def test_invalid_showers_stop_or_are_redrawn(
     assert "--ids 3" in complaint
     assert run("-n", 5, "-o", tmp_path / "b", "--on-invalid", "resample") == 0
     assert "redrawn showers  1" in capsys.readouterr().out
+
+
+def test_workers_and_gpus_bound_the_shards_under_way(
+    stub_bundle: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import caloray.distributed.generate as production
+    from caloray.distributed import session
+    from caloray.generation.run import generate as carry_out
+
+    loads = []
+
+    def instead(_session: Any, _bundle: Path, plan: Any, directory: Path, progress: Any, load: Any) -> Any:
+        loads.append(load)
+        return carry_out(stub_bundle.StubModel(), plan, directory, progress)
+
+    monkeypatch.setattr(session, "connect", lambda _: contextlib.nullcontext())
+    monkeypatch.setattr(production, "generate_with_ray", instead)
+    assert run("-n", 20, "-o", tmp_path, "--workers", 3, "--gpus", 0.5) == 0
+    assert loads == [production.GenerationLoad(gpus=0.5, workers=3)]
+    assert loads[0].device == "cuda"

@@ -1,4 +1,4 @@
-"""A run that would fail at its end is refused at its beginning."""
+"""A run that would fail at its end is refused at its beginning; what the held-out splits may touch (G17)."""
 
 from __future__ import annotations
 
@@ -10,9 +10,13 @@ import pytest
 
 from caloray.cli import main
 from caloray.config import load_config
-from caloray.distributed import pipeline
+from caloray.distributed import feed, pipeline
 from caloray.distributed.held_out import require_end, require_shares
 from caloray.errors import ConfigError
+from caloray.geometry import load_geometry
+from caloray.interrupt import StopRequest
+from caloray.io.store import LayerStore
+from caloray.preprocess.statistics import TrainingStatistics
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
 
@@ -92,3 +96,23 @@ def test_energies_in_a_file_are_read_beforehand(toy: Any, tmp_path: Path) -> Non
     require_end(toy.config(tmp_path / "run", generation__energies=energies))
     with pytest.raises(ConfigError, match="31 showers from 30 incident energies"):
         require_end(toy.config(tmp_path / "run", generation__energies=energies, generation__n=31))
+
+
+def test_preprocessing_learns_from_the_training_split_alone(
+    toy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """G17: no shard of another split is opened."""
+    opened: list[Path] = []
+
+    def in_process(work: Any, items: Any, directory: Path, *_: object, **__: object) -> Any:
+        opened.extend(path for path, _ in items)
+        return [(index, work(item, directory)) for index, item in enumerate(items)]
+
+    monkeypatch.setattr(feed, "map_tasks", in_process)
+    shards = toy.config(tmp_path / "run").output / "shards"
+    geometry = load_geometry(str(toy.folder / "toy.yaml"))
+    found = feed.fit_statistics(feed.Feed(shards), geometry, tmp_path, StopRequest())
+    training = sorted((shards / "train").glob("*.parquet"))
+    assert sorted(opened) == training
+    store = LayerStore.from_shards(training, geometry, range(geometry.n_layers))
+    assert found == TrainingStatistics.of(store.layer_energies, store.incident_energies)

@@ -17,7 +17,7 @@ from caloray.distributed.pipeline import _all_or_error, _numbers
 from caloray.distributed.progress import ProgressReader
 from caloray.distributed.run_directory import RunDirectory
 from caloray.distributed.train import _explained, _run_name
-from caloray.errors import ClusterError, InterruptedRunError, NumericalError
+from caloray.errors import ClusterError, ConfigError, InterruptedRunError, NumericalError
 from caloray.tracking import NullTracker
 from caloray.training.files import ComponentResult
 
@@ -100,6 +100,13 @@ def test_the_outline_counts_rows_and_steps(toy: Any, tmp_path: Path) -> None:
     steps = {part.name: part.steps for part in outline.components}
     assert steps["next_layer"] == 6 * (2 * train // 50)
     assert {part.state for part in outline.components} == {"new"}
+
+
+def test_the_outline_of_chosen_components(toy: Any, tmp_path: Path) -> None:
+    config = toy.config(tmp_path / "run")
+    assert [part.name for part in outline_training(config, ("first_layer",)).components] == ["first_layer"]
+    with pytest.raises(ConfigError, match="no component 'nope'"):
+        outline_training(config, ("first_layer", "nope"))
 
 
 def test_a_fresh_start_keeps_the_shards(toy: Any, tmp_path: Path) -> None:

@@ -53,9 +53,15 @@ class StubModel:
         return voxels
 
 
+def numerics(device: str = "cpu") -> dict[str, str]:
+    """In place of the bundle's, which asks torch."""
+    return {"device": device}
+
+
 if __name__ == "__main__":
-    module = types.ModuleType("caloray.bundle")
+    module = types.ModuleType("caloray.bundle")  # the real one would load torch, which takes seconds
     module.Bundle = StubModel  # type: ignore[attr-defined]
+    module.numerics = numerics  # type: ignore[attr-defined]
     sys.modules["caloray.bundle"] = module
     from caloray.cli import main
 

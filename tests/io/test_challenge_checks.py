@@ -205,6 +205,13 @@ def test_wrong_contents(tmp_path: Path, spoil: Callable[[h5py.File], None], mess
     assert message in str(fails(path))
 
 
+def test_transposed_showers(tmp_path: Path) -> None:
+    path = good(tmp_path / "a.hdf5")
+    with h5py.File(path, "a") as file:
+        replace("showers", np.ones((368, 40), dtype="f4"))(file)
+    assert "transposed" in fails(path).hint
+
+
 def test_no_rows(tmp_path: Path) -> None:
     assert "holds no showers" in str(fails(good(tmp_path / "a.hdf5", n=0).rename(tmp_path / "b.hdf5")))
 

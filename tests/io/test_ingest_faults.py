@@ -175,6 +175,21 @@ def test_another_request_in_the_same_directory(
     assert content(out) == before
 
 
+def test_a_request_that_was_refused_before_its_first_shard_holds_no_directory(
+    files: list[Path], tmp_path: Path, config: Config, content: Content
+) -> None:
+    prepare_ingest(plan_ingest(config(files, split_seed=1)), tmp_path / "out")
+    ingest(config(files), tmp_path / "out")
+    ingest(config(files), tmp_path / "good")
+    assert content(tmp_path / "out") == content(tmp_path / "good")
+
+
+def test_every_row_dropped(files: list[Path], tmp_path: Path, config: Config) -> None:
+    with pytest.raises(DataError, match=r"no row of .* was kept.*deposit"):
+        ingest(config(files, max_ratio=1e-9, on_invalid="drop"), tmp_path / "out")
+    assert not (tmp_path / "out" / MANIFEST).exists()
+
+
 @pytest.mark.parametrize("present", ["manifest", "receipts", "request"])
 def test_a_directory_of_something_else(
     files: list[Path], tmp_path: Path, present: str, config: Config
