@@ -43,5 +43,11 @@ class Component(Protocol):
     def rows(self, store: LayerStore) -> np.ndarray:
         """(R, 2) int64 pairs (shower, column of the store) that are this component's training rows."""
 
-    def batch(self, store: LayerStore, rows: np.ndarray, draws: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Target (n, features) and context (n, context_features), float32, noise from ``draws``."""
+    def batch(
+        self,
+        store: LayerStore,
+        rows: np.ndarray,
+        draws: torch.Generator,
+        dtype: torch.dtype = torch.float32,
+    ) -> tuple[Tensor, Tensor]:
+        """Target (n, features) and context (n, context_features) in ``dtype``, noise from ``draws``."""

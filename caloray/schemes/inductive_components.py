@@ -150,7 +150,13 @@ class LayerEnergies(_Base):
         """(n, 1) from incident energies (n,) [MeV]."""
         return self.preprocessing.incident(incident)
 
-    def batch(self, store: LayerStore, rows: np.ndarray, draws: torch.Generator) -> tuple[Tensor, Tensor]:
+    def batch(
+        self,
+        store: LayerStore,
+        rows: np.ndarray,
+        draws: torch.Generator,
+        dtype: torch.dtype = torch.float32,
+    ) -> tuple[Tensor, Tensor]:
         """Noisy layer energies in flow space, and their condition."""
         energies = torch.as_tensor(store.layer_energies[rows[:, 0]])
         incident = torch.as_tensor(store.incident_energies[rows[:, 0]])
@@ -161,7 +167,7 @@ class LayerEnergies(_Base):
             shares = to_unit_space(noisy, incident, self.preprocessing.max_ratio)
         else:
             shares = noisy / self.preprocessing.max_layer_energy
-        return logit(shares, config.alpha).float(), self.context(incident).float()
+        return logit(shares, config.alpha).to(dtype), self.context(incident).to(dtype)
 
     def decode(self, x: Tensor, incident: Tensor) -> Tensor:
         """Layer energies (n, L) [MeV] from flow space; energies below the threshold are zero."""
@@ -231,14 +237,21 @@ class FirstLayer(VoxelComponent):
             condition = condition / 4
         return torch.cat([self.preprocessing.incident(incident), condition], dim=1)
 
-    def batch(self, store: LayerStore, rows: np.ndarray, draws: torch.Generator) -> tuple[Tensor, Tensor]:
+    def batch(
+        self,
+        store: LayerStore,
+        rows: np.ndarray,
+        draws: torch.Generator,
+        dtype: torch.dtype = torch.float32,
+    ) -> tuple[Tensor, Tensor]:
         """Voxels in flow space, and their condition."""
-        (voxels,) = self.turned(draws, len(rows), torch.from_numpy(store.dense(rows[:, 0], rows[:, 1])))
-        fill = torch.rand(voxels.shape, generator=draws)
+        dense = torch.from_numpy(store.dense(rows[:, 0], rows[:, 1])).to(dtype)
+        (voxels,) = self.turned(draws, len(rows), dense)
+        fill = torch.rand(voxels.shape, generator=draws, dtype=dtype)
         incident = torch.as_tensor(store.incident_energies[rows[:, 0]])
         energies = torch.as_tensor(store.layer_energies[rows[:, 0], rows[:, 1]])
         energies = self.preprocessing.conditioning_energy(energies, draws)
-        return self.preprocessing.encode(voxels, fill), self.context(incident, energies).float()
+        return self.preprocessing.encode(voxels, fill), self.context(incident, energies).to(dtype)
 
 
 @dataclass(frozen=True)
@@ -291,18 +304,24 @@ class NextLayer(VoxelComponent):
             maps.encode(previous, fill),
             onehot,
         ]
-        return torch.cat([part.float() for part in parts], dim=1)
+        return torch.cat([part.to(previous.dtype) for part in parts], dim=1)
 
-    def batch(self, store: LayerStore, rows: np.ndarray, draws: torch.Generator) -> tuple[Tensor, Tensor]:
+    def batch(
+        self,
+        store: LayerStore,
+        rows: np.ndarray,
+        draws: torch.Generator,
+        dtype: torch.dtype = torch.float32,
+    ) -> tuple[Tensor, Tensor]:
         """Voxels in flow space, and their condition."""
         shower, column = rows[:, 0], rows[:, 1]
         voxels, previous = self.turned(
             draws,
             len(rows),
-            torch.from_numpy(store.dense(shower, column)),
-            torch.from_numpy(store.dense(shower, column - 1)),
+            torch.from_numpy(store.dense(shower, column)).to(dtype),
+            torch.from_numpy(store.dense(shower, column - 1)).to(dtype),
         )
-        fill = torch.rand((2, *voxels.shape), generator=draws)
+        fill = torch.rand((2, *voxels.shape), generator=draws, dtype=dtype)
         target = self.preprocessing.encode(voxels, fill[0])
         sums = store.layer_energies
         energies, before = (

@@ -27,6 +27,7 @@ class RowPlan:
         seed: The run's seed.
         rank: This worker's rank; it takes every ``world``-th row of a batch.
         world: Number of workers.
+        dtype: Precision of the batches.
     """
 
     component: Component
@@ -35,6 +36,7 @@ class RowPlan:
     seed: int
     rank: int = 0
     world: int = 1
+    dtype: torch.dtype = torch.float32
 
     def __post_init__(self) -> None:
         self.rows = self.component.rows(self.store)
@@ -73,7 +75,7 @@ class RowPlan:
         """Target and context of one step, noise fresh for every (epoch, step, rank)."""
         index = epoch * self.steps_per_epoch + step
         key = StreamKey(self.seed, self.component.name, f"training-noise/{self.rank}", index)
-        return self.component.batch(self.store, self.select(epoch, step), _generator(key))
+        return self.component.batch(self.store, self.select(epoch, step), _generator(key), self.dtype)
 
     def dropout_seed(self, epoch: int, step: int) -> int:
         """Seed of the dropout masks of one step."""
@@ -89,7 +91,7 @@ class RowPlan:
 
     def fixed_batch(self, rows: np.ndarray, key: StreamKey) -> tuple[Tensor, Tensor]:
         """Target and context of one piece of :meth:`fixed_batches`."""
-        return self.component.batch(self.store, rows, _generator(key))
+        return self.component.batch(self.store, rows, _generator(key), self.dtype)
 
 
 def _generator(key: StreamKey) -> torch.Generator:

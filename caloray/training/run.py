@@ -130,8 +130,16 @@ class _Loop:
         self.dtype = getattr(torch, config.dtype)
         self.flow = component.build().to(self.device, self.dtype)
         self.loss = parallel.wrap(_Loss(self.flow))
-        self.plan = RowPlan(component, training, config.batch, request.seed, parallel.rank, parallel.world)
-        self.held_out = RowPlan(component, validation, config.batch, request.seed)
+        self.plan = RowPlan(
+            component,
+            training,
+            config.batch,
+            request.seed,
+            parallel.rank,
+            parallel.world,
+            dtype=self.dtype,
+        )
+        self.held_out = RowPlan(component, validation, config.batch, request.seed, dtype=self.dtype)
         self.optimizer = _optimizer(config, self.flow)
         self.schedule, self.per_step = build_schedule(
             config.schedule, self.optimizer, config.epochs, self.plan.steps_per_epoch

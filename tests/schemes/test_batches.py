@@ -183,3 +183,13 @@ def test_layer_energies_come_back_from_flow_space(toy, sample, store, space):
     v = ALPHA + (1 - 2 * ALPHA) * u
     back = part.decode(torch.log(v / (1 - v)), incident)
     np.testing.assert_allclose(back, energies, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["layer_energies", "first_layer", "next_layer"])
+def test_float64_batches_are_not_rounded_float32_ones(toy, store, name):
+    """The published settings train in float64, where a share near 1 needs it."""
+    part = toy.scheme(**toy.PUBLISHED).component(name)
+    target, context = part.batch(store, part.rows(store)[:20], draws(), torch.float64)
+    for found in (target, context):
+        assert found.dtype == torch.float64
+        assert not torch.equal(found, found.float().double())

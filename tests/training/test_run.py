@@ -259,7 +259,7 @@ def poison(monkeypatch, toy, at: int, how) -> None:
     part = type(toy.scheme().component("first_layer"))
     real, calls = part.batch, []
 
-    def batch(self, store, rows, draws):
+    def batch(self, store, rows, draws, dtype=torch.float32):
         target, context = real(self, store, rows, draws)
         if len(rows) == 50:  # validation batches here are smaller: 10 and 50 of 60
             calls.append(1)
@@ -321,7 +321,7 @@ def test_a_validation_loss_that_is_not_finite_is_no_best_one(train, toy, monkeyp
     part = type(toy.scheme().component("first_layer"))
     real = part.batch
 
-    def batch(self, store, rows, draws):
+    def batch(self, store, rows, draws, dtype=torch.float32):
         target, context = real(self, store, rows, draws)
         return (target * torch.nan if len(rows) == 10 else target), context
 
@@ -377,12 +377,12 @@ def test_the_validation_loss_is_the_mean_over_its_rows(train, toy, data, tmp_pat
     flow.load_state_dict(ComponentFolder(tmp_path / "a").weights())
     from caloray.training.rows import RowPlan
 
-    plan = RowPlan(toy.scheme().component("first_layer"), data[1], 50, 1)
+    plan = RowPlan(toy.scheme().component("first_layer"), data[1], 50, 1, dtype=torch.float64)
     losses = []
     with torch.no_grad():
         for piece, key in plan.fixed_batches(60):
             target, context = plan.fixed_batch(piece, key)
-            losses.append(-flow.log_prob(target.double(), context.double()).numpy())
+            losses.append(-flow.log_prob(target, context).numpy())
     assert history(tmp_path / "a")[0]["val_loss"] == pytest.approx(np.concatenate(losses).mean(), rel=1e-9)
 
 
