@@ -187,13 +187,27 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
         raise _config_error(path, error) from error
 
 
+class _StrictLoader(yaml.SafeLoader):
+    """The safe loader, but a key that stands twice in one mapping is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Refuse repeated keys (YAML 1.2, section 3.2.1.3: keys are unique)."""
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key!r} stands twice", node.start_mark
+                )
+        return super().construct_mapping(node, deep)
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > MAX_YAML:
             raise ConfigError(
                 f"{path}: larger than {MAX_YAML} bytes", hint="a run config is a short YAML file"
             )
-        value = yaml.safe_load(path.read_text())
+        value = _StrictLoader(path.read_text()).get_single_data()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not a text file"
         raise ConfigError(f"{path}: cannot be read ({reason})", hint="see configs/ for examples") from error

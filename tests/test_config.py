@@ -243,3 +243,10 @@ def test_no_settings_class_accepts_unknown_keys():
     objects = [schema, *(part for part in schema["$defs"].values() if part.get("type") == "object")]
     assert len(objects) > 10
     assert [part["title"] for part in objects if part.get("additionalProperties") is not False] == []
+
+
+def test_a_key_that_stands_twice_is_refused(tmp_path):
+    file = tmp_path / "twice.yaml"
+    file.write_text("name: a\nseed: 1\noutput: x\nseed: 7\n")
+    with pytest.raises(ConfigError, match="'seed' stands twice"):
+        load_config(file)

@@ -32,7 +32,7 @@ from caloray.distributed.progress import ComponentProgress, ProgressReader
 from caloray.errors import CaloRayError, ClusterError, InterruptedRunError
 from caloray.interrupt import StopRequest
 from caloray.tracking import Tracker
-from caloray.training.files import ComponentResult
+from caloray.training.files import ComponentFolder, ComponentResult
 from caloray.training.run import finished_result
 
 Outcome = ComponentResult | CaloRayError
@@ -82,6 +82,8 @@ def train_components(
             tracker.component_ended(job.name, "FINISHED")
         else:
             todo.append(job)
+            for line in ComponentFolder(job.request.directory).checkpoints.damaged():
+                _LOG.warning("%s", line)
     datasets = {job.name: feed.datasets(job.layers) for job in todo}
     stop.check("training")
     running = [_Training(job, datasets[job.name], workers[job.name], run) for job in todo]

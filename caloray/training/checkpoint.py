@@ -57,6 +57,15 @@ class CheckpointStore:
         self._remove_old()
         return final
 
+    def damaged(self) -> list[str]:
+        """One line for each checkpoint that would be passed over, newest first."""
+        found = [(folder, _problem(folder)) for folder in self._folders()]
+        return [
+            f"{folder}: {problem}; falling back to the checkpoint before it"
+            for folder, problem in found
+            if problem
+        ]
+
     def load_newest(self) -> dict[str, Any] | None:
         """State of the newest checkpoint that verifies, or None when there never was one.
 
@@ -64,12 +73,12 @@ class CheckpointStore:
             CheckpointError: There are checkpoints, but none of them verifies.
         """
         sweep(self.directory)
+        for line in self.damaged():
+            logger.warning("%s", line)
         folders = self._folders()
         for folder in folders:
-            problem = _problem(folder)
-            if problem is None:
+            if _problem(folder) is None:
                 return _load(folder / "state.pt")
-            logger.warning("%s: %s; falling back to the checkpoint before it", folder, problem)
         if folders:
             raise CheckpointError(
                 f"{self.directory}: none of {len(folders)} checkpoints verifies",
