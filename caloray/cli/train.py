@@ -81,8 +81,9 @@ def train_settings(
 
     if fresh:
         RunDirectory.of(settings).discard()
-    note(f"run {settings.name} in {settings.output}; Ray: {settings.cluster.address}")
     with connect(settings.cluster) as session, show_training() as progress:
+        place = "started for this run" if session.owned else session.address
+        note(f"run {settings.name} in {settings.output}; Ray: {place}")
         ingest_run(settings, session, progress)
         if before is not None:
             before(settings)
