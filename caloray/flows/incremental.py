@@ -12,15 +12,12 @@ from __future__ import annotations
 __all__ = ["DegreeSchedule", "invert"]
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from caloray.flows.spline import SplineConfig, spline_inverse
-
-if TYPE_CHECKING:
-    from caloray.flows.masked import MaskedSpline
 
 
 @dataclass(frozen=True)
@@ -53,12 +50,11 @@ class DegreeSchedule:
     steps: tuple[_Step, ...]
 
     @staticmethod
-    def of(transform: MaskedSpline) -> DegreeSchedule:
-        """Sort and mask the weights of ``transform``."""
-        net = transform.autoregressive_net
+    def of(net: Any, features: int, n_raw: int) -> DegreeSchedule:
+        """Sort and mask the weights of an nflows MADE with ``n_raw`` outputs for each of its features."""
         degrees = net.initial_layer.degrees
         order = torch.argsort(degrees, stable=True)
-        shape = (transform.features, transform.spline.n_raw)
+        shape = (features, n_raw)
         context = getattr(net, "context_layer", None)
         final = (net.final_layer.weight * net.final_layer.mask)[:, order]
         return DegreeSchedule(
@@ -70,7 +66,7 @@ class DegreeSchedule:
             ),
             final=final.view(*shape, -1).transpose(0, 1).contiguous(),
             final_bias=net.final_layer.bias.view(shape).t().contiguous(),
-            steps=_steps(degrees[order], transform.features),
+            steps=_steps(degrees[order], features),
         )
 
 

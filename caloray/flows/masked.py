@@ -116,7 +116,10 @@ class MaskedSpline(MaskedPiecewiseRationalQuadraticAutoregressiveTransform):  # 
         tensors = [*self.parameters(), *self.buffers()]
         version = tuple(n for t in tensors for n in (t._version, t.data_ptr()))
         if self._schedule is None or self._schedule[0] != version:
-            self._schedule = (version, DegreeSchedule.of(self))
+            self._schedule = (
+                version,
+                DegreeSchedule.of(self.autoregressive_net, self.features, self.spline.n_raw),
+            )
         return self._schedule[1]
 
     def _spread_degrees(self, hidden: int) -> None:
