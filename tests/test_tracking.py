@@ -84,13 +84,17 @@ def tracked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     bundle.mkdir()
     (bundle / "bundle.json").write_text("{}")
     first = MlflowTracker(run, TrackingConfig())
-    first.start("demo", ["layer-energies", "next-layer"], {"seed": 1, "training": {"epochs": 4}})
+    first.start(
+        "demo", ["layer-energies", "next-layer"], {"seed": 1, "training": {"next-layer": {"epochs": 4}}}
+    )
     write_epochs(run, "next-layer", range(2), torn=True)
     first.poll()
     history = run / "components" / "next-layer" / "history.jsonl"
     history.write_text("\n".join(history.read_text().splitlines()[:2]) + "\n")
     second = MlflowTracker(run, TrackingConfig())
-    second.start("demo", ["layer-energies", "next-layer"], {"seed": 1, "training": {"epochs": 5}})
+    second.start(
+        "demo", ["layer-energies", "next-layer"], {"seed": 1, "training": {"next-layer": {"epochs": 5}}}
+    )
     write_epochs(run, "next-layer", range(2, 4))
     second.component_ended("next-layer", "FINISHED")
     second.component_ended("layer-energies", "FAILED")
@@ -118,8 +122,11 @@ def test_every_epoch_arrives_once_and_torn_lines_wait(tracked: Path) -> None:
 
 
 def test_params_and_artifacts_arrive(tracked: Path) -> None:
-    parent = next(run for run in all_runs(tracked) if run.info.run_name == "demo")
-    assert parent.data.params == {"seed": "1", "training.epochs": "4"}
+    runs = {run.info.run_name: run for run in all_runs(tracked)}
+    parent = runs["demo"]
+    assert parent.data.params == {"seed": "1", "training.next-layer.epochs": "4"}
+    assert runs["next-layer"].data.params == {"training.next-layer.epochs": "4"}
+    assert runs["layer-energies"].data.params == {}
     listed = [item.path for item in client_of(tracked).list_artifacts(parent.info.run_id, "bundle")]
     assert listed == ["bundle/bundle.json"]
     assert (tracked / "mlartifacts").is_dir()

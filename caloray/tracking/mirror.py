@@ -145,11 +145,11 @@ class MlflowTracker:
         client = self._connect()
         state = self._state
         parent = self._ensure_run(client, "", state.name, {})
-        fresh = [key for key in state.params if key not in state.sent_params]
-        if fresh:
-            self._push_params(client, parent, fresh)
+        self._push_params(client, parent, "", list(state.params))
         for component in state.components:
             child = self._ensure_run(client, component, component, {"mlflow.parentRunId": parent})
+            own = [key for key in state.params if component in key.split(".")]
+            self._push_params(client, child, f"{component}:", own)
             self._push_epochs(client, component, child)
             self._push_status(client, component, child, state.component_status.get(component, "RUNNING"))
         for name, path in state.artifacts.items():
@@ -188,14 +188,19 @@ class MlflowTracker:
         place = (self._run.resolve() / "mlartifacts").as_uri() if self._uri.startswith("sqlite:") else None
         return str(client.create_experiment(self._state.experiment, artifact_location=place))
 
-    def _push_params(self, client: MlflowClient, parent: str, keys: Sequence[str]) -> None:
+    def _push_params(self, client: MlflowClient, run_id: str, label: str, keys: Sequence[str]) -> None:
+        """Send the parameters ``keys`` to a run; ``label`` tells the runs apart in what is remembered."""
         from mlflow.entities import Param
 
-        there = client.get_run(parent).data.params
-        todo = [Param(key, self._state.params[key]) for key in keys if key not in there]
+        sent = self._state.sent_params
+        fresh = [key for key in keys if label + key not in sent]
+        if not fresh:
+            return
+        there = client.get_run(run_id).data.params
+        todo = [Param(key, self._state.params[key]) for key in fresh if key not in there]
         for start in range(0, len(todo), 100):
-            client.log_batch(parent, params=todo[start : start + 100])
-        self._state.sent_params.extend(keys)
+            client.log_batch(run_id, params=todo[start : start + 100])
+        sent.extend(label + key for key in fresh)
 
     def _push_summary(self, client: MlflowClient, parent: str) -> None:
         from mlflow.entities import Metric
