@@ -62,10 +62,7 @@ def draw_first_look(results: dict[str, Any], labels: Labels) -> Figure:
     figure = new_figure(11, 8.4)
     grid = figure.add_gridspec(2, 2)
     _histogram(figure, grid[0, 0], results, "e_ratio", labels, legend=True)
-    n = len(results["geometry"]["layers"])
-    curves = _profile(results, "layer_energy", np.arange(n + 1) - 0.5, np.ones(n))
-    axes = panel_axes(figure, grid[0, 1])
-    draw_panel(axes, curves, x_label="layer", y_label="mean energy per layer [MeV]", labels=labels)
+    _per_layer(figure, grid[0, 1], results, "layer_energy", "mean energy per layer [MeV]", labels)
     _histogram(figure, grid[1, 0], results, "voxel_energy", labels, log_y=True)
     _histogram(figure, grid[1, 1], results, "hits", labels)
     return figure
@@ -130,10 +127,7 @@ def draw_hits(results: dict[str, Any], labels: Labels) -> Figure:
     figure = new_figure(13, 7.6)
     grid = figure.add_gridspec(2, 3)
     _histogram(figure, grid[0, 0], results, "hits", labels, legend=True)
-    n = len(results["geometry"]["layers"])
-    curves = _profile(results, "layer_hits", np.arange(n + 1) - 0.5, np.ones(n))
-    axes = panel_axes(figure, grid[0, 1])
-    draw_panel(axes, curves, x_label="layer", y_label="mean hit voxels per layer", labels=labels)
+    _per_layer(figure, grid[0, 1], results, "layer_hits", "mean hit voxels per layer", labels)
     places = [grid[0, 2], grid[1, 0], grid[1, 1], grid[1, 2]]
     for place, layer in zip(places, _layers_to_show(results)[1:5], strict=False):
         _histogram(figure, place, results, f"sparsity/{layer:02d}", labels)
@@ -157,6 +151,15 @@ def draw_shapes(results: dict[str, Any], labels: Labels, kind: str) -> Figure:
 
 def _cells(grid: GridSpec) -> list[SubplotSpec]:
     return [grid[i] for i in range(grid.nrows * grid.ncols)]
+
+
+def _per_layer(
+    figure: Figure, place: SubplotSpec, results: dict[str, Any], name: str, y_label: str, labels: Labels
+) -> None:
+    """Mean of an observable over the layer number."""
+    n = len(results["geometry"]["layers"])
+    curves = _profile(results, name, np.arange(n + 1) - 0.5, np.ones(n))
+    draw_panel(panel_axes(figure, place), curves, x_label="layer", y_label=y_label, labels=labels)
 
 
 def _histogram(
