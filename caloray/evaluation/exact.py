@@ -20,7 +20,7 @@ LIMIT = 2.0**50
 
 
 class ExactSums:
-    """Exact column sums of (N, K) arrays with entries below 2**50, to a resolution of 2**-48 per entry."""
+    """Exact column sums of (N, K) arrays, to a resolution of 2**-48 per entry."""
 
     def __init__(self, columns: int) -> None:
         self._sums = np.zeros(columns, dtype=object)
@@ -29,19 +29,18 @@ class ExactSums:
         """Add the rows of ``values`` (N, K).
 
         Raises:
-            NumericalError: An entry is not finite or too large to be added exactly.
+            NumericalError: An entry is not finite.
         """
         for start in range(0, len(values), ROWS):
             part = np.asarray(values[start : start + ROWS], dtype=np.float64)
-            if not bool(np.all(np.abs(part) < LIMIT)):
+            if not bool(np.all(np.isfinite(part))):
                 raise NumericalError(
-                    "a sum over showers met a value that is not finite or beyond 2**50",
+                    "a sum over showers met a value that is not finite",
                     hint="check the input for NaN and for absurd energies",
                 )
             whole = np.rint(part)
             rest = np.rint((part - whole) * 2.0**SHIFT).astype(np.int64).sum(axis=0)
-            total = whole.astype(np.int64).sum(axis=0)
-            self._sums += total.astype(object) * (1 << SHIFT) + rest.astype(object)
+            self._sums += _integer_sums(whole) * (1 << SHIFT) + rest.astype(object)
 
     def merge(self, other: ExactSums) -> None:
         """Add the sums of another accumulator of the same width."""
@@ -54,3 +53,11 @@ class ExactSums:
     def floats(self) -> np.ndarray:
         """(K,) the sums, each rounded once to float64."""
         return np.array([float(value) for value in self.fractions()])
+
+
+def _integer_sums(whole: np.ndarray) -> np.ndarray:
+    """Column sums of whole numbers as Python integers; beyond 2**50 (absurd models) one by one."""
+    if bool(np.all(np.abs(whole) < LIMIT)):
+        sums: np.ndarray = whole.astype(np.int64).sum(axis=0).astype(object)
+        return sums
+    return np.array([sum(int(value) for value in column) for column in whole.T], dtype=object)
