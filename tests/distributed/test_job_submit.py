@@ -58,6 +58,7 @@ def head(environment: dict[str, str]) -> Iterator[str]:
         "--num-cpus=3",
         f"--port={free_port()}",
         "--include-dashboard=true",
+        f"--dashboard-agent-listen-port={free_port()}",
     ]
     command += [f"--dashboard-port={port}", "--object-store-memory=300000000", f"--temp-dir={scratch}"]
     process = subprocess.Popen(
