@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from caloray.io.manifest import Manifest
 
 EXAMPLE = "Example: caloray generate runs/demo/bundle -n 10000 --seed 1 -o runs/demo/more"
-GRACE = 1.0
+GRACE = 0.5
 LINE_EVERY = 10.0
 
 

@@ -144,7 +144,7 @@ def generate_run(
         load = GenerationLoad(gpus=wanted.gpus, workers=wanted.workers or None)
         manifest = generate_with_ray(session, run.bundle, plan, run.showers, progress.generated, load)
     else:
-        with watch_signals(grace=1.0, what="generation") as stop:
+        with watch_signals(grace=0.5, what="generation") as stop:
             manifest = generate(bundle, plan, run.showers, progress.generated, stop)
     if not wanted.hdf5:
         return manifest, None
