@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["FirstLayer", "LayerEnergies", "NextLayer", "Preprocessing", "VoxelComponent"]
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -88,21 +89,21 @@ class Preprocessing:
 
 
 @dataclass(frozen=True)
-class _Base:
+class _Base(ABC):
     preprocessing: Preprocessing
     seed: int
 
     name = ""
 
     @property
+    @abstractmethod
     def features(self) -> int:
         """Dimension of the flow."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def context_features(self) -> int:
         """Number of conditioning features."""
-        raise NotImplementedError
 
     @property
     def flow_config(self) -> MAFConfig:
