@@ -59,12 +59,8 @@ class CheckpointStore:
 
     def damaged(self) -> list[str]:
         """One line for each checkpoint that would be passed over, newest first."""
-        found = [(folder, _problem(folder)) for folder in self._folders()]
-        return [
-            f"{folder}: {problem}; falling back to the checkpoint before it"
-            for folder, problem in found
-            if problem
-        ]
+        problems = ((folder, _problem(folder)) for folder in self._folders())
+        return [_passed_over(folder, problem) for folder, problem in problems if problem is not None]
 
     def load_newest(self) -> dict[str, Any] | None:
         """State of the newest checkpoint that verifies, or None when there never was one.
@@ -73,12 +69,12 @@ class CheckpointStore:
             CheckpointError: There are checkpoints, but none of them verifies.
         """
         sweep(self.directory)
-        for line in self.damaged():
-            logger.warning("%s", line)
         folders = self._folders()
         for folder in folders:
-            if _problem(folder) is None:
+            problem = _problem(folder)
+            if problem is None:
                 return _load(folder / "state.pt")
+            logger.warning("%s", _passed_over(folder, problem))
         if folders:
             raise CheckpointError(
                 f"{self.directory}: none of {len(folders)} checkpoints verifies",
@@ -95,6 +91,10 @@ class CheckpointStore:
         verified = [folder for folder in self._folders() if _problem(folder) is None]
         for folder in verified[self.keep :]:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _passed_over(folder: Path, problem: str) -> str:
+    return f"{folder}: {problem}; falling back to the checkpoint before it"
 
 
 def _load(file: Path) -> dict[str, Any]:

@@ -177,3 +177,13 @@ def test_nothing_in_a_checkpoint_is_executed(store, tmp_path, monkeypatch):
     with pytest.raises(CheckpointError, match="more than tensors"):
         store.load_newest()
     assert not (tmp_path / "evil-was-here").exists()
+
+
+def test_the_driver_can_ask_what_would_be_passed_over(store):
+    for step in (1, 2):
+        store.save(step, state(step))
+    assert store.damaged() == []
+    (store.directory / "step-00000002" / "state.pt").write_bytes(b"junk")
+    (line,) = store.damaged()
+    assert "step-00000002: state.pt has sha256" in line
+    assert store.load_newest()["step"] == 1
