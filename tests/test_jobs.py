@@ -44,7 +44,7 @@ def slurm(tmp_path):
     """A folder that looks like a submitted job's, and the environment of its batch script."""
     tools = tmp_path / "bin"
     tools.mkdir()
-    for name, text in (("srun", SRUN), ("scontrol", "#!/bin/bash\necho node1\necho node2\n")):
+    for name, text in (("srun", SRUN), ("scontrol", "#!/bin/bash\necho node1\nsleep 0.2\necho node2\n")):
         (tools / name).write_text(text)
         (tools / name).chmod(0o755)
     (tools / "python").symlink_to(sys.executable)
