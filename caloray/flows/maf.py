@@ -14,7 +14,7 @@ from nflows.transforms.permutations import Permutation, ReversePermutation
 from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
-from caloray.flows.masked import Degrees, MaskedSpline
+from caloray.flows.masked import ContextOutput, Degrees, MaskedSpline, Network, direct_dimensions
 from caloray.flows.spline import SplineConfig
 from caloray.rng import StreamKey
 
@@ -30,6 +30,10 @@ class MAFConfig(BaseModel):
         hidden_layers: Number of hidden layers of each.
         dropout: Dropout probability in all hidden layers but the first.
         degrees: Assignment of hidden degrees; "nflows" is the published behaviour.
+        network: "feedforward" (published) or "residual" hidden layers.
+        autoregressive_step: Dimensions per autoregressive group p: sampling takes ceil(D / p) steps.
+        context_output: Which dimensions see the context directly in the output layer: "none" (published),
+            the "first" group, which sees nothing else, or "all".
         permutations: "reverse-random": reversal after even blocks, a fixed random permutation after odd
             ones, none after the last (iCaloFlow); "random": a random permutation after every block, the
             last included (CaloFlow flow-I).
@@ -43,6 +47,9 @@ class MAFConfig(BaseModel):
     hidden_layers: int = Field(2, ge=1)
     dropout: float = Field(0.0, ge=0, lt=1)
     degrees: Degrees = "spread"
+    network: Network = "feedforward"
+    autoregressive_step: int = Field(1, ge=1)
+    context_output: ContextOutput = "none"
     permutations: Permutations = "reverse-random"
     spline: SplineConfig = SplineConfig()
 
@@ -69,6 +76,9 @@ def build_maf(config: MAFConfig, features: int, context: int, key: StreamKey) ->
                     config.spline,
                     dropout=config.dropout,
                     degrees=config.degrees,
+                    network=config.network,
+                    autoregressive_step=config.autoregressive_step,
+                    context_output=config.context_output,
                 )
             )
             permutation = _permutation(config, block, features)
@@ -89,7 +99,11 @@ def _permutation(config: MAFConfig, block: int, features: int) -> Transform | No
 def maf_parameters(config: MAFConfig, features: int, context: int) -> int:
     """Number of trainable parameters by formula, without building the flow; masked weights count."""
     h, outputs = config.hidden, features * config.spline.n_raw
-    made = (features * h + h) + (context * h + h) + (config.hidden_layers - 1) * (h * h + h)
+    hidden = (config.hidden_layers - 1) * (h * h + h)
+    if config.network == "residual":
+        hidden += (config.hidden_layers - 1) // 2 * (context * h + h)
+    direct = direct_dimensions(config.context_output, features, config.autoregressive_step)
+    made = (features * h + h) + (context * h + h) + hidden + context * direct * config.spline.n_raw
     return config.blocks * (made + h * outputs + outputs)
 
 
