@@ -13,7 +13,7 @@ config, permutations are stored.
 
 from __future__ import annotations
 
-__all__ = ["Bundle", "GoldenReport", "numerics", "save_bundle", "verify_bundle"]
+__all__ = ["Bundle", "GoldenReport", "save_bundle", "verify_bundle"]
 
 import platform
 import shutil
@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -43,6 +43,8 @@ from caloray.bundle_file import (
     write_bundle_file,
 )
 from caloray.errors import BundleError, ConfigError
+from caloray.flows.inverse import Backend, fingerprint, resolve
+from caloray.flows.maf import use_backend
 from caloray.geometry import Geometry
 from caloray.preprocess.statistics import TrainingStatistics
 from caloray.rng import StreamKey
@@ -64,22 +66,31 @@ class Bundle:
         file: The checked content of ``bundle.json``.
         scheme: The factorisation, with fitted preprocessing.
         flows: The trained flow of each component, in evaluation mode.
+        backend: What inverts them, with "auto" resolved.
     """
 
     path: Path
     file: BundleFile
     scheme: Scheme
     flows: Mapping[str, Flow]
+    backend: Backend
 
     @staticmethod
-    def load(path: str | Path, device: str = "cpu") -> Bundle:
+    def load(path: str | Path, device: str = "cpu", backend: Backend = "auto") -> Bundle:
         """Open a bundle and verify the hash of every file.
+
+        Args:
+            path: Its directory.
+            device: Where to sample ("cpu", "cuda", "cuda:1").
+            backend: What inverts the flows; "auto" takes the fastest exact one
+                (:mod:`caloray.flows.inverse`).
 
         Raises:
             BundleError: A file is missing, altered, unsafe, a pickle, or of a newer format.
-            ConfigError: ``device`` is a GPU that torch does not see.
+            ConfigError: ``device`` is a GPU that torch does not see, or ``backend`` is not available there.
         """
         _require_device(device)
+        backend = resolve(backend, device)
         directory = Path(path)
         file = read_bundle_file(directory)
         scheme = build_scheme(file.scheme, file.readout, file.statistics, file.seed)
@@ -90,7 +101,9 @@ class Bundle:
         missing = set(scheme.components) - set(flows)
         if missing:
             raise BundleError(f"{directory}: no weights for component {', '.join(sorted(missing))}")
-        return Bundle(directory, file, scheme, flows)
+        for flow in flows.values():
+            use_backend(flow, backend)
+        return Bundle(directory, file, scheme, flows, backend)
 
     @cached_property
     def geometry(self) -> Geometry:
@@ -111,6 +124,20 @@ class Bundle:
     def device(self) -> str:
         """Where the flows are ("cpu", "cuda:0")."""
         return str(next(next(iter(self.flows.values())).parameters()).device)
+
+    @property
+    def numerics(self) -> dict[str, str]:
+        """What bit-identity depends on besides the request: versions, device, back-end, CPU capability."""
+        kind = self.device.partition(":")[0]
+        return {
+            "caloray": __version__,
+            "torch": str(torch.__version__).partition("+")[0],
+            "numpy": np.__version__,
+            "device": kind,
+            "hardware": torch.cuda.get_device_name(self.device) if kind == "cuda" else platform.machine(),
+            "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+            "backend": fingerprint(self.backend),
+        }
 
     @property
     def energy_range(self) -> tuple[float, float]:
@@ -245,10 +272,10 @@ def verify_bundle(path: str | Path) -> GoldenReport:
     Raises:
         BundleError: As :meth:`Bundle.load`; or the golden showers are missing or deviate by more than 1e-3.
     """
-    bundle = Bundle.load(path)
-    golden = bundle.file.golden
+    golden = read_bundle_file(Path(path)).golden
     if golden is None:
-        raise BundleError(f"{bundle.path}: bundle.json has no golden sample")
+        raise BundleError(f"{path}: bundle.json has no golden sample")
+    bundle = Bundle.load(path, backend=_golden_backend(golden))
     found = bundle.sample_block(np.array(golden.energies), golden.seed, 0)
     stored = _load_tensors(golden, bundle.path).get("voxels", torch.empty(0)).numpy()
     if stored.shape != found.shape:
@@ -258,7 +285,7 @@ def verify_bundle(path: str | Path) -> GoldenReport:
         identical=bool(np.array_equal(stored, found)),
         largest=float(np.abs(found - stored).max()),
         relative=float((np.abs(found.sum(axis=1) - stored.sum(axis=1)) / total).max()),
-        same_numerics=golden.numerics == numerics(),
+        same_numerics=golden.numerics == bundle.numerics,
     )
     if not report.identical and (report.same_numerics or report.relative > 1e-3):
         raise BundleError(
@@ -269,17 +296,14 @@ def verify_bundle(path: str | Path) -> GoldenReport:
     return report
 
 
-def numerics(device: str = "cpu") -> dict[str, str]:
-    """What bit-identity depends on besides the request: versions, device type, CPU capability."""
-    kind = device.partition(":")[0]
-    return {
-        "caloray": __version__,
-        "torch": str(torch.__version__).partition("+")[0],
-        "numpy": np.__version__,
-        "device": kind,
-        "hardware": torch.cuda.get_device_name(device) if kind == "cuda" else platform.machine(),
-        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-    }
+def _golden_backend(golden: GoldenEntry) -> Backend:
+    """The back-end that made the golden showers where it is at hand, so that bits can be compared."""
+    made_with = golden.numerics.get("backend", "torch").partition(" ")[0]
+    named: list[Backend] = [name for name in get_args(Backend) if name == made_with]
+    try:
+        return resolve(named[0], "cpu") if named else "auto"
+    except ConfigError:
+        return "auto"
 
 
 def _require_device(device: str) -> None:
@@ -345,7 +369,7 @@ def _make_golden(directory: Path) -> GoldenEntry:
         bytes=file.stat().st_size,
         seed=0,
         energies=tuple(energies.tolist()),
-        numerics=numerics(),
+        numerics=bundle.numerics,
     )
 
 

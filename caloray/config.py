@@ -24,6 +24,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from caloray.errors import ConfigError
+from caloray.flows.names import Backend
 from caloray.generation.energies import EnergySpec
 from caloray.io.ingest_plan import IngestConfig
 from caloray.schemes.build import SchemeConfig
@@ -83,6 +84,8 @@ class GenerationConfig(_Section):
         workers: Ray workers; 0 generates in the driver's process.
         gpus: GPUs (or the fraction of one) of each worker; in the driver's process, any number above 0 means
             its GPU.
+        backend: What inverts the flows: "auto" takes the fastest exact one that each machine has (`caloray
+            doctor` lists them).
         allow_extrapolation: Permit ``energies`` outside the trained range, which ends at the outermost
             showers of the training split.
         hdf5: Also write ``showers.hdf5`` in the CaloChallenge's format.
@@ -94,6 +97,7 @@ class GenerationConfig(_Section):
     blocks_per_shard: int = Field(8, ge=1)
     workers: int = Field(0, ge=0)
     gpus: float = Field(0.0, ge=0)
+    backend: Backend = "auto"
     allow_extrapolation: bool = False
     hdf5: bool = True
 

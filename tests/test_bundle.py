@@ -123,6 +123,14 @@ def test_a_gpu_that_is_not_there_is_told(bundle_path):
         Bundle.load(bundle_path, device="cuda")
 
 
+def test_the_fingerprint_says_what_bits_depend_on(bundle_path):
+    found = Bundle.load(bundle_path, backend="torch").numerics
+    assert found["backend"] == "torch"
+    assert found["device"] == "cpu"
+    assert {"caloray", "torch", "numpy", "hardware", "cpu_capability"} < set(found)
+    assert Bundle.load(bundle_path, backend="jacobi").numerics == {**found, "backend": "jacobi"}
+
+
 @pytest.mark.parametrize("energy", [999.0, 1e6, 0.0, -1.0, float("nan"), float("inf")])
 def test_energies_outside_the_trained_range_are_refused(bundle_path, energy):
     """G10."""

@@ -9,12 +9,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import typer
 
 from caloray.cli.console import note, print_json, say
 from caloray.errors import ConfigError
+from caloray.flows.names import Backend
 
 if TYPE_CHECKING:
     from caloray.bundle import Bundle
@@ -44,6 +45,9 @@ def generate(
     ids: Annotated[str | None, typer.Option(help="Only these events of the request, e.g. 12,345.")] = None,
     workers: Annotated[int, typer.Option(min=0, help="Ray workers; 0 stays in this process.")] = 0,
     gpus: Annotated[float, typer.Option(min=0, help="GPUs (or a fraction) of each worker.")] = 0.0,
+    backend: Annotated[
+        Backend, typer.Option(help="What inverts the flows; `caloray doctor` says which there are.")
+    ] = "auto",
     on_invalid: Annotated[
         Literal["error", "resample"], typer.Option(help="What to do about NaN or negative showers.")
     ] = "error",
@@ -69,7 +73,8 @@ def generate(
     from caloray.generation.plan import make_plan
 
     wanted = _ids(ids)
-    model = Bundle.load(bundle, device="cuda" if gpus and not workers else "cpu")
+    device = "cuda" if gpus and not workers else "cpu"
+    model = Bundle.load(bundle, device, "auto" if workers else backend)
     plan = make_plan(
         model,
         n,
@@ -84,19 +89,27 @@ def generate(
     if dry_run:
         _tell(_outline(plan, output), as_json=as_json)
         return
-    _tell(_carry_out(model, plan, output, hdf5, workers, gpus), as_json=as_json)
+    _tell(_carry_out(model, plan, output, hdf5, _Workers(workers, gpus, backend)), as_json=as_json)
+
+
+class _Workers(NamedTuple):
+    """How many, and what each samples with."""
+
+    number: int
+    gpus: float
+    backend: Backend
 
 
 def _carry_out(
-    model: Bundle, plan: GenerationPlan, output: Path, hdf5: Path | None, workers: int, gpus: float
+    model: Bundle, plan: GenerationPlan, output: Path, hdf5: Path | None, workers: _Workers
 ) -> dict[str, object]:
     """Make the showers (and the HDF5 file) and return the facts to print."""
     from caloray.generation.export import export_hdf5
     from caloray.interrupt import watch_signals
 
     with _progress(plan.rows) as progress:
-        if workers:
-            manifest = _on_workers(plan, output, progress, workers, gpus)
+        if workers.number:
+            manifest = _on_workers(plan, output, progress, workers)
         else:
             manifest = _in_process(model, plan, output, progress)
     facts = _result(plan, manifest, output)
@@ -114,15 +127,13 @@ def _in_process(model: Bundle, plan: GenerationPlan, output: Path, progress: Pro
         return carry_out(model, plan, output, progress, stop)
 
 
-def _on_workers(
-    plan: GenerationPlan, output: Path, progress: Progress, workers: int, gpus: float
-) -> Manifest:
+def _on_workers(plan: GenerationPlan, output: Path, progress: Progress, workers: _Workers) -> Manifest:
     from caloray.config import ClusterConfig
     from caloray.distributed.generate import GenerationLoad, generate_with_ray
     from caloray.distributed.session import connect
 
-    load = GenerationLoad(gpus=gpus, workers=workers)
-    with connect(ClusterConfig(num_cpus=workers)) as session:
+    load = GenerationLoad(gpus=workers.gpus, workers=workers.number, backend=workers.backend)
+    with connect(ClusterConfig(num_cpus=workers.number)) as session:
         return generate_with_ray(session, Path(plan.bundle), plan, output, progress, load)
 
 

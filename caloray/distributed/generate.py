@@ -16,6 +16,7 @@ from pathlib import Path
 from caloray.bundle import Bundle
 from caloray.distributed.session import Session
 from caloray.distributed.tasks import Load, map_tasks
+from caloray.flows.inverse import Backend
 from caloray.generation.plan import GenerationPlan
 from caloray.generation.receipts import Receipt
 from caloray.generation.run import produce
@@ -35,11 +36,13 @@ class GenerationLoad:
         cpus: Logical CPUs of one worker.
         gpus: GPUs (or the fraction of one) that one worker samples on.
         workers: Most shards under way at once; None: as many as the cluster has room for.
+        backend: What inverts the flows; "auto" takes each worker's fastest.
     """
 
     cpus: float = 1.0
     gpus: float = 0.0
     workers: int | None = None
+    backend: Backend = "auto"
 
     @property
     def device(self) -> str:
@@ -53,6 +56,7 @@ class _Piece:
 
     bundle: Path
     device: str
+    backend: Backend
     plan: GenerationPlan
     index: int
 
@@ -92,7 +96,7 @@ def generate_with_ray(
 
         def on_workers(indices: Sequence[int]) -> Iterator[Receipt]:
             session.check_directory(directory)
-            pieces = [_Piece(bundle, load.device, plan, index) for index in indices]
+            pieces = [_Piece(bundle, load.device, load.backend, plan, index) for index in indices]
             for _, receipt in map_tasks(_make, pieces, directory, needs, what="generation", stop=stop):
                 if progress is not None:
                     progress(receipt.rows)
@@ -103,12 +107,12 @@ def generate_with_ray(
 
 def _make(piece: _Piece, directory: Path) -> Receipt:
     """Runs on a worker."""
-    sampler = _loaded(piece.bundle, piece.plan.bundle_digest, piece.device)
+    sampler = _loaded(piece.bundle, piece.plan.bundle_digest, piece.device, piece.backend)
     return make_shard(sampler, piece.plan, piece.index, directory)
 
 
 @lru_cache(maxsize=1)
-def _loaded(bundle: Path, digest: str, device: str) -> Bundle:
+def _loaded(bundle: Path, digest: str, device: str, backend: Backend) -> Bundle:
     """The bundle, once per worker process; the digest is part of the key should the directory be replaced."""
     del digest
-    return Bundle.load(bundle, device=device)
+    return Bundle.load(bundle, device=device, backend=backend)

@@ -138,10 +138,12 @@ def generate_run(
 
     run = RunDirectory.of(config)
     wanted = config.generation
-    bundle = Bundle.load(run.bundle, device="cuda" if wanted.gpus and session is None else "cpu")
+    here = session is None
+    device = "cuda" if wanted.gpus and here else "cpu"
+    bundle = Bundle.load(run.bundle, device=device, backend=wanted.backend if here else "auto")
     plan = run_plan(config, run, bundle)
     if session is not None:
-        load = GenerationLoad(gpus=wanted.gpus, workers=wanted.workers or None)
+        load = GenerationLoad(gpus=wanted.gpus, workers=wanted.workers or None, backend=wanted.backend)
         manifest = generate_with_ray(session, run.bundle, plan, run.showers, progress.generated, load)
     else:
         with watch_signals(grace=0.5, what="generation") as stop:

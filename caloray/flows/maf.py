@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["MAFConfig", "build_maf", "count_parameters", "maf_parameters"]
+__all__ = ["MAFConfig", "build_maf", "count_parameters", "maf_parameters", "use_backend"]
 
 from typing import Literal
 
@@ -14,6 +14,7 @@ from nflows.transforms.permutations import Permutation, ReversePermutation
 from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
+from caloray.flows.inverse import Backend
 from caloray.flows.masked import ContextOutput, Degrees, MaskedSpline, Network, direct_dimensions
 from caloray.flows.spline import SplineConfig
 from caloray.rng import StreamKey
@@ -105,6 +106,13 @@ def maf_parameters(config: MAFConfig, features: int, context: int) -> int:
     direct = direct_dimensions(config.context_output, features, config.autoregressive_step)
     made = (features * h + h) + (context * h + h) + hidden + context * direct * config.spline.n_raw
     return config.blocks * (made + h * outputs + outputs)
+
+
+def use_backend(flow: nn.Module, backend: Backend) -> None:
+    """Choose what inverts all MADEs of a flow."""
+    for module in flow.modules():
+        if isinstance(module, MaskedSpline):
+            module.backend = backend
 
 
 def count_parameters(module: nn.Module) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = ["BlockSampler", "Redraws", "draw_block"]
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -35,6 +35,11 @@ class BlockSampler(Protocol):
     @property
     def energy_range(self) -> tuple[float, float]:
         """Incident energies [MeV] that the model was trained on."""
+        ...
+
+    @property
+    def numerics(self) -> Mapping[str, str]:
+        """Versions and hardware that decide the last bits."""
         ...
 
     def sample_block(self, energies: np.ndarray, seed: int, block: int, attempt: int, /) -> np.ndarray:

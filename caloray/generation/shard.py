@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 
 from caloray.atomic import sha256_file
-from caloray.bundle import numerics
 from caloray.errors import BundleError
 from caloray.generation.blocks import BlockRequest, BlockSampler, Redraws, draw_block
 from caloray.generation.energies import EnergyStream
@@ -77,7 +76,7 @@ def make_shard(
         blocks=tuple(digests),
         layer_energies=tuple(float(value) for value in sums),
         redraws=redraws,
-        numerics=numerics(getattr(sampler, "device", "cpu")),
+        numerics=dict(sampler.numerics),
         seconds=round(time.monotonic() - start, 3),
     )
     write_receipt(directory, receipt)

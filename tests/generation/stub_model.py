@@ -11,6 +11,7 @@ import sys
 import time
 import types
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -27,6 +28,7 @@ class StubModel:
     geometry = TOY
     block_size = 8
     energy_range = (1e3, 5e4)
+    numerics = MappingProxyType({"device": "cpu"})
 
     def __init__(self, bad: dict[tuple[int, int], int] | None = None, *, fault: float = math.nan) -> None:
         self.digest = "b" * 64
@@ -36,8 +38,8 @@ class StubModel:
         self.delay = float(os.environ.get("STUB_DELAY", "0"))
 
     @staticmethod
-    def load(path: Path, device: str = "cpu") -> StubModel:
-        del path, device
+    def load(path: Path, device: str = "cpu", backend: str = "auto") -> StubModel:
+        del path, device, backend
         entries = [tuple(int(n) for n in word.split(":")) for word in os.environ.get("STUB_NAN", "").split()]
         return StubModel({(block, row): attempts for block, row, attempts in entries})
 
@@ -53,15 +55,9 @@ class StubModel:
         return voxels
 
 
-def numerics(device: str = "cpu") -> dict[str, str]:
-    """In place of the bundle's, which asks torch."""
-    return {"device": device}
-
-
 if __name__ == "__main__":
     module = types.ModuleType("caloray.bundle")  # the real one would load torch, which takes seconds
     module.Bundle = StubModel  # type: ignore[attr-defined]
-    module.numerics = numerics  # type: ignore[attr-defined]
     sys.modules["caloray.bundle"] = module
     from caloray.cli import main
 

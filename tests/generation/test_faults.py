@@ -43,10 +43,7 @@ def plan(model: Any) -> GenerationPlan:
 
 
 @pytest.fixture
-def undisturbed(
-    model: Any, plan: GenerationPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stub: Any
-) -> str:
-    monkeypatch.setattr("caloray.generation.shard.numerics", stub.numerics)
+def undisturbed(model: Any, plan: GenerationPlan, tmp_path: Path) -> str:
     return str(generate(model, plan, tmp_path / "undisturbed").created["content_digest"])
 
 
