@@ -95,6 +95,7 @@ class MaskedSpline(MaskedPiecewiseRationalQuadraticAutoregressiveTransform):  # 
         self.spline = spline
         self.backend: Backend = "auto"
         self._inverter: tuple[tuple[object, ...], Inverter] | None = None
+        self._slots: list[dict[str, Any]] | None = None
         hidden_degrees = _hidden_degrees(degrees, features, hidden, autoregressive_step)
         if hidden_degrees is not None:
             self._assign(hidden_degrees)
@@ -159,15 +160,17 @@ class MaskedSpline(MaskedPiecewiseRationalQuadraticAutoregressiveTransform):  # 
 
     def inverter(self) -> Inverter:
         """The inverse by the chosen back-end; prepared again when a weight has changed."""
-        tensors = [*self.parameters(), *self.buffers()]
-        state = (self.backend, *(n for t in tensors for n in (t._version, t.data_ptr())))
+        if self._slots is None:
+            self._slots = [slot for m in self.modules() for slot in (m._parameters, m._buffers) if slot]
+        tensors = [t for slot in self._slots for t in slot.values() if t is not None]
+        state = (self.backend, *[(id(t), t._version, t.data_ptr()) for t in tensors])
         if self._inverter is None or self._inverter[0] != state:
             self._inverter = (state, prepare(self.schedule(), self.spline, self.backend))
         return self._inverter[1]
 
     def __getstate__(self) -> dict[str, Any]:
         """Copies and pickles prepare their own inverse."""
-        return {**super().__getstate__(), "_inverter": None}
+        return {**super().__getstate__(), "_inverter": None, "_slots": None}
 
     def _assign(self, degrees: Tensor) -> None:
         """Give all hidden layers these degrees."""
