@@ -7,6 +7,7 @@ SHELL := /bin/bash
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+NATIVE := $(VENV)/.native
 TORCH_INDEX ?=
 TORCH := $(shell grep '^torch==' constraints.txt)
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
@@ -23,23 +24,30 @@ help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## */\1\t/' | while IFS=$$'\t' read -r name text; \
 	do printf '  make %-8s %s\n' "$$name" "$$text"; done
 
-install: $(STAMP) ## the environment alone (.venv)
+install: $(NATIVE) ## the environment alone (.venv)
+	@$(BIN)/python -m caloray.flows.backends
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml constraints.txt hatch_build.py
 	@if [ -z "$(PYTHON)" ]; then echo "caloray needs Python 3.11 or newer (set PYTHON=...)" >&2; exit 69; fi
 	@if [ ! -x $(BIN)/python ]; then "$(PYTHON)" -m venv $(VENV); fi
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
 	$(BIN)/python -m pip install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) '$(TORCH)'
-	$(BIN)/python -m pip install --quiet -c constraints.txt --group dev -e .
+	CALORAY_NATIVE_BUILD=0 $(BIN)/python -m pip install --quiet -c constraints.txt --group dev -e .
 	@touch $(STAMP)
 
-demo: $(STAMP) ## data to showers to figures in about ten minutes; results in runs/demo
+# The native library, again when a source has changed. Without a compiler everything works, but samples slowly.
+$(NATIVE): $(STAMP) $(wildcard caloray/native/src/*) caloray/native/build.py
+	@if [ "$(CALORAY_NATIVE_BUILD)" = 0 ]; then echo "CALORAY_NATIVE_BUILD=0: the native library is not built"; \
+	elif $(BIN)/python caloray/native/build.py; then touch $@; \
+	else echo "caloray goes without its native library" >&2; test "$(CALORAY_NATIVE_BUILD)" != require; fi
+
+demo: $(NATIVE) ## data to showers to figures in about ten minutes; results in runs/demo
 	$(BIN)/caloray run configs/demo.yaml $(ARGS)
 
-test: $(STAMP) ## the tests, without the slow ones
+test: $(NATIVE) ## the tests, without the slow ones
 	$(BIN)/python -m pytest $(ARGS)
 
-slow: $(STAMP) ## all tests, the slow ones too
+slow: $(NATIVE) ## all tests, the slow ones too
 	$(BIN)/python -m pytest -m "slow or not slow" $(ARGS)
 
 lint: $(STAMP) ## style, spelling, formatting

@@ -44,7 +44,7 @@ from caloray.bundle_file import (
 )
 from caloray.errors import BundleError, ConfigError
 from caloray.flows.inverse import Backend, fingerprint, resolve
-from caloray.flows.maf import use_backend
+from caloray.flows.maf import freeze
 from caloray.geometry import Geometry
 from caloray.preprocess.statistics import TrainingStatistics
 from caloray.rng import StreamKey
@@ -102,7 +102,7 @@ class Bundle:
         if missing:
             raise BundleError(f"{directory}: no weights for component {', '.join(sorted(missing))}")
         for flow in flows.values():
-            use_backend(flow, backend)
+            freeze(flow, backend)
         return Bundle(directory, file, scheme, flows, backend)
 
     @cached_property

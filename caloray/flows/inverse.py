@@ -1,9 +1,10 @@
 """Back-ends of the inverse: one contract, chosen at run time.
 
-All give the same numbers up to rounding: ``torch`` walks through the degrees
-(:mod:`caloray.flows.incremental`) and ``jacobi`` iterates over all dimensions at once
-(:mod:`caloray.flows.jacobi`); both need nothing but torch. ``auto`` is ``jacobi`` on a GPU, where few large
-operations cost less than many small ones, and ``torch`` elsewhere.
+All but ``native-bf16`` give the same numbers up to rounding. ``native`` walks through the degrees in C++, for
+CPUs (:mod:`caloray.flows.native_inverse`). ``torch`` and ``jacobi`` need nothing but torch: the first walks
+(:mod:`caloray.flows.incremental`) or iterates over panels (:mod:`caloray.flows.jacobi`), as suits the
+batch; the second iterates over all dimensions at once. ``auto`` is ``jacobi`` on a GPU, where few large
+operations cost less than many small ones, and elsewhere ``native`` where it was built, ``torch`` where not.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ from typing import Protocol
 from torch import Tensor
 
 from caloray.errors import ConfigError
-from caloray.flows.incremental import IncrementalInverter
 from caloray.flows.jacobi import JacobiInverter
 from caloray.flows.names import Backend
+from caloray.flows.native_inverse import NativeInverter, fits, unavailable
 from caloray.flows.schedule import DegreeSchedule
 from caloray.flows.spline import SplineConfig
+from caloray.flows.torch_inverse import TorchInverter
+from caloray.native import library
 
 
 class Inverter(Protocol):
@@ -32,13 +35,18 @@ class Inverter(Protocol):
 
 def prepare(schedule: DegreeSchedule, spline: SplineConfig, backend: Backend) -> Inverter:
     """The inverse of one MADE by one back-end."""
-    match resolve(backend, schedule.final.device.type):
+    meant = resolve(backend, schedule.final.device.type)
+    if backend == "auto" and meant == "native" and not fits(schedule):
+        meant = "torch"
+    match meant:
         case "jacobi":
             return JacobiInverter(schedule, spline)
         case "torch":
-            return IncrementalInverter(schedule, spline)
+            return TorchInverter(schedule, spline)
+        case "native" | "native-bf16":
+            return NativeInverter(schedule, spline, bf16=meant == "native-bf16")
         case other:
-            raise ConfigError(f"back-end {other} is not available")
+            raise ConfigError(f"there is no back-end {other}")
 
 
 def resolve(backend: Backend, device: str) -> Backend:
@@ -48,10 +56,14 @@ def resolve(backend: Backend, device: str) -> Backend:
         ConfigError: The back-end is not available there.
     """
     if backend == "auto":
-        return "jacobi" if device.startswith("cuda") else "torch"
+        if device.startswith("cuda"):
+            return "jacobi"
+        return "native" if library.load() else "torch"
+    if backend in {"native", "native-bf16"} and (why_not := unavailable(bf16=backend == "native-bf16")):
+        raise ConfigError(f"the back-end {backend} is not available: {why_not}", hint="or choose auto")
     return backend
 
 
 def fingerprint(backend: Backend) -> str:
     """The back-end as manifests record it: its name, and for compiled ones what it was compiled for."""
-    return backend
+    return f"{backend} {library.isa()}" if backend.startswith("native") else backend

@@ -32,7 +32,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as nnf
 
-from caloray.flows.incremental import _Units
+from caloray.flows.incremental import HiddenUnits
 from caloray.flows.schedule import DegreeSchedule, Step
 from caloray.flows.spline import SplineConfig, spline_inverse
 
@@ -176,14 +176,15 @@ class Relaxation:
         self._fixed: dict[int, tuple[_PanelUnits, Tensor]] = {}
 
     def start(self) -> None:
-        """What the context contributes to the hidden units."""
-        self._units = _Units(self.inverter.schedule, self.context, self.noise.shape[1], self.noise)
+        """What the context contributes to the hidden units, and those that see no dimension."""
+        self._units = HiddenUnits(self.inverter.schedule, self.context, self.noise.shape[1], self.noise)
+        self._units.complete_blind(self.x)
 
     def begin(self, index: int) -> None:
         """Multiply out everything that does not change between iterations; start from zero."""
         panel = self.inverter.panels[index]
-        self.x[panel.whole.dims] = 0
-        self.settled[index] = False
+        self.x[panel.whole.dims].zero_()
+        self.settled[index].zero_()
         base = panel.bias
         if panel.known.shape[1]:
             base = torch.addmm(base, panel.known, self._units.last[: panel.known.shape[1]])
@@ -212,21 +213,21 @@ class Relaxation:
         self._fixed[index][0].complete(self.x, self.inverter.panels[index].whole)
 
 
-class _PanelUnits(_Units):
+class _PanelUnits(HiddenUnits):
     """All hidden units, ready to complete those of one panel: its known inputs are multiplied out."""
 
-    def __init__(self, units: _Units, x: Tensor, step: Step) -> None:
+    def __init__(self, units: HiddenUnits, x: Tensor, step: Step) -> None:
         self.schedule, self.layers, self.rectified = units.schedule, units.layers, units.rectified
         above, known = range(1, len(self.layers)), step.units.start
         inputs = [x[: step.dims.start], *(self._below(index)[:known] for index in above)]
         self._known = [len(part) for part in inputs]
-        self._base = [units._weighted(index, part, step.units) for index, part in enumerate(inputs)]
+        self._base = [units.weighted(index, part, step.units) for index, part in enumerate(inputs)]
 
     def _below(self, layer: int) -> Tensor:
         residual = self.schedule.residual and layer % 2 == 1
         return self.rectified[layer // 2] if residual else self.layers[layer - 1]
 
-    def _weighted(self, layer: int, inputs: Tensor, units: slice) -> Tensor:
+    def weighted(self, layer: int, inputs: Tensor, units: slice) -> Tensor:
         known = self._known[layer]
         weight = self.schedule.layers[layer].weight[units, known : len(inputs)]
         return torch.addmm(self._base[layer], weight, inputs[known:])

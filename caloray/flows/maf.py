@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["MAFConfig", "build_maf", "count_parameters", "maf_parameters", "use_backend"]
+__all__ = ["MAFConfig", "build_maf", "count_parameters", "freeze", "maf_parameters"]
 
 from typing import Literal
 
@@ -10,12 +10,12 @@ import torch
 from nflows.distributions.normal import StandardNormal
 from nflows.flows.base import Flow
 from nflows.transforms.base import CompositeTransform, Transform
-from nflows.transforms.permutations import Permutation, ReversePermutation
 from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
 from caloray.flows.inverse import Backend
 from caloray.flows.masked import ContextOutput, Degrees, MaskedSpline, Network, direct_dimensions
+from caloray.flows.permutation import FixedPermutation
 from caloray.flows.spline import SplineConfig
 from caloray.rng import StreamKey
 
@@ -91,10 +91,10 @@ def build_maf(config: MAFConfig, features: int, context: int, key: StreamKey) ->
 def _permutation(config: MAFConfig, block: int, features: int) -> Transform | None:
     last = block == config.blocks - 1
     if config.permutations == "random":
-        return Permutation(torch.randperm(features))
+        return FixedPermutation(torch.randperm(features))
     if last:
         return None
-    return ReversePermutation(features) if block % 2 == 0 else Permutation(torch.randperm(features))
+    return FixedPermutation(torch.arange(features).flip(0) if block % 2 == 0 else torch.randperm(features))
 
 
 def maf_parameters(config: MAFConfig, features: int, context: int) -> int:
@@ -108,11 +108,11 @@ def maf_parameters(config: MAFConfig, features: int, context: int) -> int:
     return config.blocks * (made + h * outputs + outputs)
 
 
-def use_backend(flow: nn.Module, backend: Backend) -> None:
-    """Choose what inverts all MADEs of a flow."""
+def freeze(flow: nn.Module, backend: Backend) -> None:
+    """Prepare the inverse of a trained flow: every MADE of it, see :meth:`MaskedSpline.freeze`."""
     for module in flow.modules():
         if isinstance(module, MaskedSpline):
-            module.backend = backend
+            module.freeze(backend)
 
 
 def count_parameters(module: nn.Module) -> int:

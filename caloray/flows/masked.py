@@ -96,6 +96,7 @@ class MaskedSpline(MaskedPiecewiseRationalQuadraticAutoregressiveTransform):  # 
         self.backend: Backend = "auto"
         self._inverter: tuple[tuple[object, ...], Inverter] | None = None
         self._slots: list[dict[str, Any]] | None = None
+        self._frozen: Inverter | None = None
         hidden_degrees = _hidden_degrees(degrees, features, hidden, autoregressive_step)
         if hidden_degrees is not None:
             self._assign(hidden_degrees)
@@ -160,6 +161,8 @@ class MaskedSpline(MaskedPiecewiseRationalQuadraticAutoregressiveTransform):  # 
 
     def inverter(self) -> Inverter:
         """The inverse by the chosen back-end; prepared again when a weight has changed."""
+        if self._frozen is not None:
+            return self._frozen
         if self._slots is None:
             self._slots = [slot for m in self.modules() for slot in (m._parameters, m._buffers) if slot]
         tensors = [t for slot in self._slots for t in slot.values() if t is not None]
@@ -168,9 +171,33 @@ class MaskedSpline(MaskedPiecewiseRationalQuadraticAutoregressiveTransform):  # 
             self._inverter = (state, prepare(self.schedule(), self.spline, self.backend))
         return self._inverter[1]
 
+    def freeze(self, backend: Backend) -> None:
+        """Prepare the inverse now and use it from now on without looking at the weights again.
+
+        Loading a state, :meth:`train` and a change of device or precision end it; changes of single weights
+        do not, and would not show.
+        """
+        self.backend, self._frozen = backend, None
+        self._frozen = self.inverter()
+
+    def train(self, mode: bool = True) -> MaskedSpline:
+        """As every module; the inverse follows the weights again."""
+        self._frozen = None
+        super().train(mode)
+        return self
+
+    def _apply(self, *arguments: Any, **options: Any) -> MaskedSpline:
+        self._frozen = None
+        super()._apply(*arguments, **options)
+        return self
+
+    def _load_from_state_dict(self, *arguments: Any, **options: Any) -> None:
+        self._frozen = None
+        super()._load_from_state_dict(*arguments, **options)
+
     def __getstate__(self) -> dict[str, Any]:
         """Copies and pickles prepare their own inverse."""
-        return {**super().__getstate__(), "_inverter": None, "_slots": None}
+        return {**super().__getstate__(), "_inverter": None, "_slots": None, "_frozen": None}
 
     def _assign(self, degrees: Tensor) -> None:
         """Give all hidden layers these degrees."""

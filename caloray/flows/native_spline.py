@@ -9,13 +9,12 @@ from __future__ import annotations
 __all__ = ["NativeSpline", "training_spline", "usable"]
 
 import ctypes
-import os
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from caloray.errors import ConfigError
 from caloray.native import library
 
 if TYPE_CHECKING:
@@ -64,7 +63,7 @@ def usable(x: Tensor, raw: Tensor) -> bool:
         and x.dtype == raw.dtype
         and x.dtype in {torch.float32, torch.float64}
         and not torch.compiler.is_compiling()
-        and _wanted()
+        and library.load() is not None
     )
 
 
@@ -77,14 +76,9 @@ def training_spline(device: str) -> str:
     Returns:
         "native avx512" (or another instruction set) or "torch"; worth recording with what was trained.
     """
-    if torch.device(device).type == "cpu" and _wanted():
+    if torch.device(device).type == "cpu" and library.load() is not None:
         return f"native {library.isa()}"
     return "torch"
-
-
-def _wanted() -> bool:
-    """The library is there, and CALORAY_NATIVE=0 does not say to do without."""
-    return os.environ.get("CALORAY_NATIVE") != "0" and library.load() is not None
 
 
 class NativeSpline(torch.autograd.Function):
@@ -97,6 +91,8 @@ class NativeSpline(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, raw: Tensor, config: SplineConfig) -> tuple[Tensor, Tensor]:
         """Evaluate; (batch, features) and (batch, 3K - 1, features) to twice (batch, features)."""
+        if raw.shape != (expected := (x.shape[0], config.n_raw, *x.shape[1:])):
+            raise ConfigError(f"raw spline parameters of shape {tuple(raw.shape)}, expected {expected}")
         x, raw = x.contiguous(), raw.contiguous()
         ctx.config = config
         ctx.save_for_backward(x, raw)
@@ -106,9 +102,10 @@ class NativeSpline(torch.autograd.Function):
         return y, log_slope
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, grad_y: Tensor | None, grad_log: Tensor | None) -> tuple[Tensor, Tensor, None]:
         """Gradients of x and of the raw parameters."""
+        if torch.is_grad_enabled():
+            raise ConfigError("the spline has no second derivatives (create_graph=True)")
         x, raw = ctx.saved_tensors
         grads = [None if grad is None else grad.contiguous() for grad in (grad_y, grad_log)]
         grad_x, grad_raw = torch.empty_like(x), torch.empty_like(raw)
@@ -135,7 +132,7 @@ def _addresses(*tensors: Tensor | None) -> list[int | None]:
 
 
 def _run(direction: str, call: ctypes.Structure) -> None:
-    """ctypes lets other Python threads run meanwhile."""
+    """Call the library; other Python threads run meanwhile."""
     function = getattr(library.load(), f"caloray_spline_train_{direction}")
     isa = ctypes.c_int32(library.ISAS.index(library.isa()))
     function(ctypes.byref(call), isa, ctypes.c_int64(torch.get_num_threads()))

@@ -17,12 +17,15 @@ from __future__ import annotations
 
 __all__ = ["SplineConfig", "spline_forward", "spline_inverse"]
 
+import math
 from typing import Any, NamedTuple
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 from torch.nn import functional as nnf
+
+from caloray.flows.native_spline import NativeSpline, usable
 
 
 class SplineConfig(BaseModel):
@@ -69,7 +72,7 @@ class _Knots(NamedTuple):
 
 
 def spline_forward(x: Tensor, raw: Tensor, config: SplineConfig) -> tuple[Tensor, Tensor]:
-    """Map data to noise.
+    """Map data to noise; by the native library on a CPU, where it is there.
 
     Args:
         x: (batch, features).
@@ -79,7 +82,8 @@ def spline_forward(x: Tensor, raw: Tensor, config: SplineConfig) -> tuple[Tensor
     Returns:
         y and log |dy/dx|, both (batch, features).
     """
-    y, log_slope = _SplineForward.apply(x, raw, config)  # type: ignore[no-untyped-call]
+    function = NativeSpline if usable(x, raw) else _SplineForward
+    y, log_slope = function.apply(x, raw, config)  # type: ignore[no-untyped-call]
     return y, log_slope
 
 
@@ -94,37 +98,66 @@ def spline_inverse(y: Tensor, raw: Tensor, config: SplineConfig) -> tuple[Tensor
     Returns:
         x and log |dx/dy|, both (batch, features).
     """
-    dtype = y.dtype
-    y, raw = y.double(), raw.double()
-    bound = config.tail_bound
-    inside = (y >= -bound) & (y <= bound)
-    clamped = y.clamp(-bound, bound)
-    knots, _, _ = _locate(clamped, raw, config, by_height=True)
-    s = knots.height / knots.width
-    bend = knots.slope0 + knots.slope1 - 2 * s
-    rise = clamped - knots.bottom
-    a = knots.height * (s - knots.slope0) + rise * bend
-    b = knots.height * knots.slope0 - rise * bend
-    c = -s * rise
-    root = torch.sqrt((b * b - 4 * a * c).clamp_min(0.0))
-    theta = (2 * c / (-b - root)).clamp(0.0, 1.0)
-    x = torch.where(inside, knots.left + theta * knots.width, y)
-    t = theta * (1 - theta)
-    q = knots.slope1 * theta**2 + 2 * s * t + knots.slope0 * (1 - theta) ** 2
-    log_slope = 2 * torch.log(s) + torch.log(q) - 2 * torch.log(s + bend * t)
-    return x.to(dtype), torch.where(inside, -log_slope, torch.zeros_like(x)).to(dtype)
+    bound, span = config.tail_bound, 2 * config.tail_bound
+    wanted = y.double()
+    clamped = wanted.clamp(-bound, bound)
+    height = ((clamped + bound) / span).unsqueeze(1)
+    start, size, slope = _bin_of_height(height, raw, config)
+    (left, bottom), (width, tall), (slope0, slope1) = (pair.unbind(1) for pair in (start, size, slope))
+    # Everything in shares of the interval; theta does not change with the unit.
+    s = tall / width
+    bend = torch.sub(slope0 + slope1, s, alpha=2)
+    rise = height.squeeze(1) - bottom
+    bent = rise * bend
+    a = torch.addcmul(bent, tall, s - slope0)
+    b = tall * slope0 - bent
+    c = s * rise
+    root = torch.addcmul(b * b, a, c, value=4).clamp_min(0.0).sqrt()
+    theta = (2 * c / (b + root)).clamp(0.0, 1.0)
+    rest = 1 - theta
+    t = theta * rest
+    q = torch.addcmul(torch.addcmul(slope1 * theta * theta, s, t, value=2), slope0 * rest, rest)
+    step = torch.addcmul(s, bend, t) / s
+    inside = clamped == wanted
+    x = torch.where(inside, span * torch.addcmul(left, theta, width) - bound, wanted)
+    log_slope = torch.where(inside, torch.log(step * step / q), torch.zeros_like(x))
+    return x.to(y.dtype), log_slope.to(y.dtype)
 
 
-def _locate(
-    value: Tensor, raw: Tensor, config: SplineConfig, *, by_height: bool
-) -> tuple[_Knots, _Shares, _Shares]:
+def _bin_of_height(height: Tensor, raw: Tensor, config: SplineConfig) -> tuple[Tensor, Tensor, Tensor]:
+    """The bin that each height (batch, 1, features), a share of the interval, falls into.
+
+    Returns:
+        Its lower edges and its sizes, each (batch, 2, features) float64 shares, widths before heights; and
+        the slopes at its two knots (batch, 2, features). The interval's ends have slope 1.
+    """
+    k = config.bins
+    softmax = torch.softmax(raw[:, : 2 * k].reshape(len(raw), 2, k, -1), dim=2).double()
+    running = torch.cumsum(softmax, dim=2)
+    heights = _Shares(softmax[:, 1], running[:, 1], config.min_height)
+    index = (height >= heights.inner_edges()).sum(dim=1, keepdim=True)
+    both = index.unsqueeze(1).expand(-1, 2, -1, -1)
+    share = softmax.gather(2, both).squeeze(2)
+    below = running.gather(2, both).squeeze(2) - share
+    if config.min_width == config.min_height:
+        start = below.mul(heights.rest).add_(index, alpha=config.min_height)
+        size = share.mul_(heights.rest).add_(config.min_height)
+    else:
+        smallest = share.new_tensor([config.min_width, config.min_height]).view(2, 1)
+        start = torch.addcmul(smallest * index.double(), below, 1 - k * smallest)
+        size = torch.addcmul(smallest, share, 1 - k * smallest)
+    unit = math.log(math.expm1(1 - config.min_derivative))
+    knots = nnf.pad(raw[:, 2 * k :], (0, 0, 1, 1), value=unit).gather(1, torch.cat([index, index + 1], dim=1))
+    return start, size, nnf.softplus(knots.double()) + config.min_derivative
+
+
+def _locate(value: Tensor, raw: Tensor, config: SplineConfig) -> tuple[_Knots, _Shares, _Shares]:
     """Find each element's bin and read that bin's knots; also what the gradients of the logits need."""
     k, span = config.bins, 2 * config.tail_bound
     widths = _Shares.of(raw[:, :k], config.min_width)
     heights = _Shares.of(raw[:, k : 2 * k], config.min_height)
     share = ((value + config.tail_bound) / span).unsqueeze(1)
-    below = share >= (heights if by_height else widths).inner_edges()
-    index = below.sum(dim=1, keepdim=True)
+    index = (share >= widths.inner_edges()).sum(dim=1, keepdim=True)
     (left, width), (bottom, height) = widths.bin(index), heights.bin(index)
     slope0, slope1 = _slopes(raw[:, 2 * k :], index, config)
     knots = _Knots(
@@ -191,7 +224,7 @@ class _SplineForward(torch.autograd.Function):
         bound = config.tail_bound
         inside = (x >= -bound) & (x <= bound)
         clamped = x.clamp(-bound, bound)
-        knots, widths, heights = _locate(clamped, raw, config, by_height=False)
+        knots, widths, heights = _locate(clamped, raw, config)
         theta = ((clamped - knots.left) / knots.width).clamp(0.0, 1.0)
         s = knots.height / knots.width
         t = theta * (1 - theta)

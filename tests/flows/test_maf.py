@@ -11,6 +11,7 @@ from nflows.transforms.base import CompositeTransform, Transform
 from nflows.transforms.permutations import Permutation, ReversePermutation
 
 from caloray.flows.maf import MAFConfig, build_maf, count_parameters, maf_parameters
+from caloray.flows.permutation import FixedPermutation
 from caloray.rng import StreamKey
 
 KEY = StreamKey(1, "test", "initialise")
@@ -105,6 +106,17 @@ def test_inverse_follows_changed_weights() -> None:
     assert not torch.allclose(before, after)
     noise, _ = ours._transform(after, context)
     torch.testing.assert_close(noise, x, rtol=0, atol=1e-7)
+
+
+def test_permutations_are_undone_and_follow_a_loaded_state() -> None:
+    permutation = FixedPermutation(torch.randperm(9))
+    x = torch.randn(4, 9)
+    for state in (None, torch.arange(9).flip(0), torch.randperm(9)):
+        if state is not None:
+            permutation.load_state_dict({"_permutation": state})
+        y, _ = permutation(x)
+        assert torch.equal(y, x[:, permutation._permutation])
+        assert torch.equal(permutation.inverse(y)[0], x)
 
 
 def conditioners(features: int, hidden: int, degrees: str) -> int:

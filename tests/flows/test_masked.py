@@ -171,3 +171,22 @@ def test_the_inverse_follows_a_change_of_precision() -> None:
     rounded = block.inverse(x.float(), context.float())[0]
     assert rounded.dtype == torch.float32
     assert 0 < (rounded - exact).abs().max() < 1e-3
+
+
+def test_a_frozen_inverse_stays_until_the_module_is_loaded_trained_or_moved() -> None:
+    block = made()
+    x, context = rows(block)
+    for thaw in (
+        lambda: block.load_state_dict({k: v.clone() for k, v in block.state_dict().items()}),
+        block.eval,
+        lambda: block.to(torch.float64),
+    ):
+        block.freeze("torch")
+        frozen = block.inverse(x, context)[0]
+        with torch.no_grad():
+            block.autoregressive_net.final_layer.bias.add_(0.1)
+        assert torch.equal(block.inverse(x, context)[0], frozen)
+        thaw()
+        thawed = block.inverse(x, context)[0]
+        assert (thawed - frozen).abs().max() > 1e-3
+        torch.testing.assert_close(block(thawed, context)[0], x, rtol=0, atol=1e-9)
