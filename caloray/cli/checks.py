@@ -19,6 +19,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import caloray
+from caloray.errors import ConfigError
 
 OK, WARN, BROKEN = "ok", "warning", "broken"
 PACKAGES = (
@@ -53,6 +54,7 @@ def all_checks() -> Iterator[Check]:
     yield from _python()
     yield from _packages()
     yield from _torch()
+    yield from _flows()
     yield from _memory()
     yield from _disk()
     yield from _ray()
@@ -106,6 +108,27 @@ def _torch() -> Iterator[Check]:
         yield Check(f"gpu {index}", OK, f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB")
     if not count:
         yield Check("gpu", OK, "none; training and generation use the CPU")
+
+
+def _flows() -> Iterator[Check]:
+    """What inverts flows, what trains their splines, and why nothing faster does."""
+    try:
+        from caloray.flows.backends import backends
+        from caloray.flows.inverse import resolve
+        from caloray.flows.native_spline import training_spline
+    except (ImportError, OSError):
+        return  # the row of torch says why
+    for backend in backends():
+        missed = backend.name == "native" and not backend.available
+        advice = "torch samples instead, more slowly" if missed else ""
+        found = backend.detail if backend.available else f"not available: {backend.detail}"
+        yield Check(f"sampling {backend.name}", WARN if missed else OK, found, advice)
+    on_cpu, on_gpu = resolve("auto", "cpu"), resolve("auto", "cuda")
+    yield Check("sampling auto", OK, f"{on_cpu} on the CPU, {on_gpu} on a GPU")
+    try:
+        yield Check("training spline", OK, f"{training_spline('cpu')} on the CPU")
+    except ConfigError as error:
+        yield Check("training spline", BROKEN, error.message, error.hint)
 
 
 def _memory() -> Iterator[Check]:

@@ -72,7 +72,6 @@ def generate(
     from caloray.generation.energies import parse_energies
     from caloray.generation.plan import make_plan
 
-    wanted = _ids(ids)
     device = "cuda" if gpus and not workers else "cpu"
     model = Bundle.load(bundle, device, "auto" if workers else backend)
     plan = make_plan(
@@ -80,16 +79,22 @@ def generate(
         n,
         seed,
         energies=None if energies is None else parse_energies(energies, repeat=repeat_energies),
-        ids=wanted,
+        ids=_ids(ids),
         blocks_per_shard=blocks_per_shard,
         on_invalid=on_invalid,
         allow_extrapolation=allow_extrapolation,
         bundle=str(bundle),
     )
-    if dry_run:
-        _tell(_outline(plan, output), as_json=as_json)
-        return
-    _tell(_carry_out(model, plan, output, hdf5, _Workers(workers, gpus, backend)), as_json=as_json)
+    work = _Workers(workers, gpus, backend)
+    _tell(_outline(plan, output) if dry_run else _carry_out(model, plan, output, hdf5, work), as_json=as_json)
+
+
+def _explain(model: Bundle, wanted: Backend) -> None:
+    """Tell when the fastest back-end is missing: the showers are the same, but take many times longer."""
+    from caloray.native.library import why_not
+
+    if wanted == "auto" and model.backend == "torch" and (reason := why_not()):
+        note(f"sampling with the slow back-end torch: {reason}")
 
 
 class _Workers(NamedTuple):
@@ -107,6 +112,7 @@ def _carry_out(
     from caloray.generation.export import export_hdf5
     from caloray.interrupt import watch_signals
 
+    _explain(model, workers.backend)
     with _progress(plan.rows) as progress:
         if workers.number:
             manifest = _on_workers(plan, output, progress, workers)
@@ -165,6 +171,7 @@ def _result(plan: GenerationPlan, manifest: Manifest, output: Path) -> dict[str,
         "bytes": sum(shard.bytes for shard in manifest.shards),
         "redrawn showers": manifest.created["redraws"]["showers"],
         "content digest": manifest.created["content_digest"],
+        "backend": ", ".join(sorted({machine["backend"] for machine in manifest.created["numerics"]})),
         "ms per shower": round(1e3 * worked_seconds(output, plan) / plan.rows, 3),
     }
 

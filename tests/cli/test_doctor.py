@@ -10,6 +10,7 @@ import threading
 import pytest
 
 from caloray.cli import checks, main
+from caloray.native import library
 
 
 @pytest.fixture(autouse=True)
@@ -116,3 +117,26 @@ def test_a_token_that_others_can_read_is_a_warning(capsys, monkeypatch, tmp_path
     text = capsys.readouterr().out
     assert {row["name"]: row for row in json.loads(text)}["ray authentication"]["state"] == "warning"
     assert "sesame" not in text
+
+
+def test_the_back_ends_of_sampling(capsys, monkeypatch):
+    assert main(["doctor", "--json"]) == 0
+    rows = report(capsys)
+    with_library = library.load() is not None
+    assert rows["sampling torch"]["state"] == rows["sampling jacobi"]["state"] == "ok"
+    assert rows["sampling native"]["state"] == ("ok" if with_library else "warning")
+    assert rows["sampling auto"]["found"].startswith("native" if with_library else "torch")
+    assert rows["training spline"]["found"].startswith("native" if with_library else "torch")
+    if with_library:
+        assert library.isa() in rows["sampling native"]["found"]
+
+
+def test_why_there_is_no_native_back_end(capsys, monkeypatch):
+    monkeypatch.setenv("CALORAY_NATIVE", "0")
+    assert main(["doctor", "--json"]) == 0
+    rows = report(capsys)
+    assert rows["sampling native"]["state"] == "warning"
+    assert "CALORAY_NATIVE=0" in rows["sampling native"]["found"]
+    assert "CALORAY_NATIVE=0" in rows["sampling native-bf16"]["found"]
+    assert rows["sampling auto"]["found"].startswith("torch")
+    assert rows["training spline"]["found"].startswith("torch")

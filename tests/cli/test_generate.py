@@ -148,6 +148,24 @@ def test_workers_and_gpus_bound_the_shards_under_way(
 
     monkeypatch.setattr(session, "connect", lambda _: contextlib.nullcontext())
     monkeypatch.setattr(production, "generate_with_ray", instead)
-    assert run("-n", 20, "-o", tmp_path, "--workers", 3, "--gpus", 0.5) == 0
-    assert loads == [production.GenerationLoad(gpus=0.5, workers=3)]
+    assert run("-n", 20, "-o", tmp_path, "--workers", 3, "--gpus", 0.5, "--backend", "jacobi") == 0
+    assert loads == [production.GenerationLoad(gpus=0.5, workers=3, backend="jacobi")]
     assert loads[0].device == "cuda"
+
+
+def test_a_slow_fallback_is_told_unless_it_was_asked_for(
+    stub_bundle: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setattr(stub_bundle.StubModel, "backend", "torch")
+    monkeypatch.setattr("caloray.native.library.why_not", lambda: "no compiler was found")
+    assert run("-n", 5, "-o", tmp_path / "auto") == 0
+    assert "slow back-end torch: no compiler was found" in capsys.readouterr().err
+    assert run("-n", 5, "-o", tmp_path / "torch", "--backend", "torch") == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_an_unknown_backend_is_refused_with_the_known_ones(tmp_path: Path, capsys: Any) -> None:
+    assert run("-n", 5, "-o", tmp_path, "--backend", "nflows") == 2
+    complaint = capsys.readouterr().err
+    assert "native-bf16" in complaint
+    assert "jacobi" in complaint

@@ -28,7 +28,8 @@ class StubModel:
     geometry = TOY
     block_size = 8
     energy_range = (1e3, 5e4)
-    numerics = MappingProxyType({"device": "cpu"})
+    backend = "stub"
+    numerics = MappingProxyType({"device": "cpu", "backend": "stub"})
 
     def __init__(self, bad: dict[tuple[int, int], int] | None = None, *, fault: float = math.nan) -> None:
         self.digest = "b" * 64

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from caloray.bundle import Bundle, save_bundle
+from caloray.flows.backends import backends
 from caloray.flows.maf import MAFConfig
 from caloray.generation.plan import make_plan
 from caloray.generation.run import generate
@@ -22,15 +23,15 @@ from caloray.showers import Showers
 N = 100
 
 
-@pytest.fixture(scope="module")
-def bundle(stub: Any, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """Untrained flows of the toy readout in blocks of 32."""
+@pytest.fixture(scope="module", params=[status.name for status in backends() if status.available])
+def bundle(request: pytest.FixtureRequest, stub: Any, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """Untrained flows of the toy readout in blocks of 32, once for every back-end of this machine."""
     small = MAFConfig(blocks=2, hidden=16)
     config = InductiveConfig(flows=InductiveFlows(layer_energies=small, first_layer=small, next_layer=small))
     statistics = TrainingStatistics(1000, 1.1, 3e4, 1e3, 5e4)
     scheme = build_scheme(config, stub.TOY, statistics, 1)
     weights = {name: scheme.component(name).build().state_dict() for name in scheme.components}
-    return save_bundle(
+    saved = save_bundle(
         tmp_path_factory.mktemp("model") / "bundle",
         config=config,
         geometry=stub.TOY,
@@ -39,6 +40,7 @@ def bundle(stub: Any, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
         weights=weights,
         block_size=32,
     )
+    return Bundle.load(saved.path, backend=request.param)
 
 
 def test_layouts_threads_prefixes_and_single_ids_have_the_same_bits(
@@ -52,6 +54,7 @@ def test_layouts_threads_prefixes_and_single_ids_have_the_same_bits(
         many = generate(bundle, make_plan(bundle, N, 7, blocks_per_shard=1, **options), tmp_path / "many")
     finally:
         torch.set_num_threads(threads)
+    assert whole.created["numerics"][0]["backend"].split()[0] == bundle.backend
     assert many.created["content_digest"] == whole.created["content_digest"]
     generate(bundle, make_plan(bundle, 37, 7, **options), tmp_path / "few")
     generate(bundle, make_plan(bundle, N, 7, ids=[5, 50, 99], **options), tmp_path / "ids")
