@@ -1,0 +1,152 @@
+"""Do two back-ends draw from the same distribution? Chi-squared tests on many showers, with the floor.
+
+    python benchmarks/two_sample.py runs/par04_ds2/bundle native torch [--showers 100000] [--json FILE]
+
+Each back-end draws its own sample with its own random streams; a third sample, by the first back-end with
+another seed, gives the floor: what two samples of one back-end show. Every histogram of the evaluation is
+compared (bins with fewer than ten entries are joined with their neighbours). Under the hypothesis that both
+samples have one distribution the p-values are uniform; the smallest of n is compared with 1/n, and their
+distribution with the uniform one (Kolmogorov; the histograms are correlated, so this p-value is a guide).
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import stats
+
+from caloray.atomic import write_json
+from caloray.bundle import Bundle
+from caloray.evaluation.axes import Axis, build_axes, default_threshold
+from caloray.evaluation.extremes import Extremes
+from caloray.evaluation.sample import Sample
+from caloray.observables import observe
+from caloray.rng import StreamKey
+
+BLOCK = 2000
+LEAST = 10
+
+
+def energies(bundle: Bundle, seed: int, block: int, count: int) -> np.ndarray:
+    low, high = bundle.energy_range
+    generator = StreamKey(seed, "two-sample", "energies", block).generator()
+    return np.exp(generator.uniform(np.log(low), np.log(high), count))
+
+
+def draw(bundle: Bundle, seed: int, showers: int, axes: tuple[Axis, ...], threshold: float) -> Sample:
+    """Boil a sample down to its histograms, block by block."""
+    sample = Sample(bundle.geometry, axes, threshold)
+    start = time.process_time()
+    for block, first in enumerate(range(0, showers, BLOCK)):
+        incident = energies(bundle, seed, block, min(BLOCK, showers - first))
+        voxels = bundle.scheme.sample(bundle.flows, incident, StreamKey(seed, "", "", block, 0))
+        voxels = np.where(voxels < threshold, 0, voxels)
+        observables = observe(voxels, bundle.geometry, threshold)
+        sample.add(observables, voxels, incident, first + np.arange(len(incident)))
+        if block % 10 == 0:
+            spent = time.process_time() - start
+            print(
+                f"{bundle.backend}, seed {seed}: {first + len(incident)} showers, {spent:.0f} s", flush=True
+            )
+    return sample
+
+
+def histograms(bundle: Bundle, threshold: float) -> tuple[Axis, ...]:
+    """Axes whose ranges come from a few showers of the bundle itself."""
+    extremes = Extremes(bundle.geometry.n_layers)
+    incident = energies(bundle, 99, 0, BLOCK)
+    voxels = bundle.scheme.sample(bundle.flows, incident, StreamKey(99, "", "", 0, 0))
+    extremes.add(observe(voxels, bundle.geometry, threshold), voxels, incident)
+    return build_axes(bundle.geometry, threshold, extremes)
+
+
+def chi_squared(first: Sample, second: Sample, axis: int) -> dict[str, Any] | None:
+    """Homogeneity of one histogram; the voxels of a shower are correlated, so their variance is measured."""
+    a, b = first.counts(axis).astype(float), second.counts(axis).astype(float)
+    var_a, var_b = (
+        (first.voxel_squares, second.voxel_squares)
+        if first.axes[axis].observable == "voxel_energy"
+        else (a, b)
+    )
+    joined = _join(a + b)
+    a, b, var_a, var_b = (np.bincount(joined, weights=w) for w in (a, b, var_a, var_b))
+    if len(a) < 2:
+        return None
+    ratio = first.n / second.n
+    value = float(((a - ratio * b) ** 2 / (var_a + ratio**2 * var_b)).sum())
+    degrees = len(a) - 1
+    return {"chi2": value, "ndf": degrees, "p": float(stats.chi2.sf(value, degrees))}
+
+
+def _join(counts: np.ndarray) -> np.ndarray:
+    """Number of the group of each bin; a group ends when it has enough entries, the rest joins the last."""
+    groups, group, held = np.zeros(len(counts), dtype=np.int64), 0, 0.0
+    for i, count in enumerate(counts):
+        groups[i] = group
+        held += count
+        if held >= LEAST:
+            group, held = group + 1, 0.0
+    return np.minimum(groups, max(group - 1, 0))
+
+
+def compare(first: Sample, second: Sample) -> dict[str, Any]:
+    tests: dict[str, list[dict[str, Any]]] = {}
+    for index, axis in enumerate(first.axes):
+        if axis.observable != "incident_energy" and (test := chi_squared(first, second, index)) is not None:
+            tests.setdefault(axis.observable, []).append(test)
+    p = np.array([test["p"] for group in tests.values() for test in group])
+    return {
+        "tests": len(p),
+        "smallest_p": float(p.min()),
+        "below_0.01": int((p < 0.01).sum()),
+        "uniform_p": float(stats.kstest(p, "uniform").pvalue),
+        "chi2": sum(test["chi2"] for group in tests.values() for test in group),
+        "ndf": sum(test["ndf"] for group in tests.values() for test in group),
+        "observables": tests,
+    }
+
+
+def table(results: dict[str, dict[str, Any]]) -> str:
+    lines = ["| samples | histograms | chi2 / ndf | smallest p x n | p < 0.01 (expected) | p of uniformity |"]
+    lines.append("|---|---|---|---|---|---|")
+    for name, r in results.items():
+        ratio = f"{r['chi2']:.0f} / {r['ndf']} = {r['chi2'] / r['ndf']:.4f}"
+        below = f"{r['below_0.01']} ({0.01 * r['tests']:.1f})"
+        smallest = f"{r['smallest_p'] * r['tests']:.2f}"
+        lines.append(f"| {name} | {r['tests']} | {ratio} | {smallest} | {below} | {r['uniform_p']:.2f} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("backends", nargs=2)
+    parser.add_argument("--showers", type=int, default=100_000)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    one, two = (Bundle.load(options.bundle, backend=name) for name in options.backends)
+    threshold = default_threshold(one.geometry)
+    axes = histograms(one, threshold)
+    samples = [
+        draw(bundle, seed, options.showers, axes, threshold)
+        for bundle, seed in ((one, 1), (one, 2), (two, 3))
+    ]
+    floor, tested = f"{one.backend}, {one.backend}", f"{one.backend}, {two.backend}"
+    results = {
+        f"{floor} (floor)": compare(samples[0], samples[1]),
+        tested: compare(samples[0], samples[2]),
+    }
+    print(table(results))
+    if options.json:
+        numerics = {"first": one.numerics, "second": two.numerics}
+        write_json(options.json, {"showers": options.showers, **numerics, "results": results})
+
+
+if __name__ == "__main__":
+    main()
