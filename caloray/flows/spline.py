@@ -132,7 +132,7 @@ def _bin_of_height(height: Tensor, raw: Tensor, config: SplineConfig) -> tuple[T
         the slopes at its two knots (batch, 2, features). The interval's ends have slope 1.
     """
     k = config.bins
-    softmax = torch.softmax(raw[:, : 2 * k].reshape(len(raw), 2, k, -1), dim=2).double()
+    softmax = torch.softmax(raw[:, : 2 * k].reshape(len(raw), 2, k, -1), dim=2, dtype=torch.float64)
     running = torch.cumsum(softmax, dim=2)
     heights = _Shares(softmax[:, 1], running[:, 1], config.min_height)
     index = (height >= heights.inner_edges()).sum(dim=1, keepdim=True)

@@ -6,6 +6,7 @@ __all__ = ["PANEL", "WALK_FROM", "TorchInverter"]
 
 from functools import cached_property
 
+import torch
 from torch import Tensor
 
 from caloray.flows.incremental import IncrementalInverter
@@ -35,7 +36,11 @@ class TorchInverter:
 
     def __call__(self, noise: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         """Data (batch, D) and log |det Jacobian| (batch,) for noise (batch, D) and context (batch, C)."""
-        return (self._walk if len(noise) >= WALK_FROM else self._panels)(noise, context)
+        solve = self._walk if len(noise) >= WALK_FROM else self._panels
+        # Saves a tenth to a fifth of the time; copies made outside of it are ordinary tensors again.
+        with torch.inference_mode():
+            x, log_det = solve(noise, context)
+        return x.clone(), log_det.clone()
 
     @cached_property
     def _walk(self) -> IncrementalInverter:

@@ -190,3 +190,14 @@ def test_a_frozen_inverse_stays_until_the_module_is_loaded_trained_or_moved() ->
         thawed = block.inverse(x, context)[0]
         assert (thawed - frozen).abs().max() > 1e-3
         torch.testing.assert_close(block(thawed, context)[0], x, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("batch", [3, 300])
+def test_samples_can_be_trained_on(batch: int) -> None:
+    """What the inverse gives is an ordinary tensor: autograd may save it."""
+    block = made()
+    block.freeze("torch")
+    noise, context = rows(block, batch)
+    x, _ = block.inverse(noise, context)
+    block(x, context)[0].square().sum().backward()
+    assert block.autoregressive_net.final_layer.weight.grad is not None
