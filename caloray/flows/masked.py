@@ -41,7 +41,9 @@ class MaskedSpline(MaskedPiecewiseRationalQuadraticAutoregressiveTransform):  # 
             every block).
         degrees: How hidden units are assigned degrees. "nflows": unit j gets (j mod (D - 1)) + 1, so that
             with H < D - 1 the inputs above H condition nothing. "spread": floor(linspace) over 1 ... D - 1
-            whenever H < D - 1 and the same as "nflows" otherwise.
+            whenever H < D - 1 and the same as "nflows" otherwise; every input then conditions something, but
+            the first dimensions see few hidden units. "nflows" was the better one on Geant4 showers
+            (``docs/benchmarks.md``).
         network: "feedforward" (published) or "residual" hidden layers.
         autoregressive_step: Size p of the groups of consecutive dimensions that do not see each other: hidden
             degrees are multiples of p, and the inverse takes ceil(D / p) steps. 1 is the full
@@ -63,7 +65,7 @@ class MaskedSpline(MaskedPiecewiseRationalQuadraticAutoregressiveTransform):  # 
         spline: SplineConfig,
         *,
         dropout: float = 0.0,
-        degrees: Degrees = "spread",
+        degrees: Degrees = "nflows",
         network: Network = "feedforward",
         autoregressive_step: int = 1,
         context_output: ContextOutput = "none",

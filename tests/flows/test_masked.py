@@ -96,7 +96,7 @@ def test_a_group_sees_all_groups_before_it_and_nothing_else(step: int, hidden: i
 
 
 def test_narrow_groups_are_spread_over_all_dimensions() -> None:
-    block = made(features=100, hidden=10, autoregressive_step=4, hidden_layers=2)
+    block = made(features=100, hidden=10, autoregressive_step=4, hidden_layers=2, degrees="spread")
     degrees = block.autoregressive_net.initial_layer.degrees
     assert int(degrees.min()) == 4
     assert int(degrees.max()) == 96
