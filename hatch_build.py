@@ -38,7 +38,7 @@ class NativeLibraryHook(BuildHookInterface):
         build = _load(Path(self.root, BUILD))
         try:
             found: Path = build.build()
-        except build.BuildError as error:
+        except (build.BuildError, OSError) as error:
             if wanted == "require":
                 raise
             first = str(error).partition("\n")[0]

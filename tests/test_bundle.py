@@ -139,6 +139,25 @@ def test_energies_outside_the_trained_range_are_refused(bundle_path, energy):
     assert "inside the range" in caught.value.hint
 
 
+@pytest.mark.parametrize("backend", ["torch", "jacobi"])
+def test_golden_showers_are_drawn_by_the_backend_that_made_them(toy, bundle_copy, backend):
+    bundle = Bundle.load(bundle_copy, backend=backend)
+    golden = bundle.file.golden
+    voxels = torch.from_numpy(bundle.sample_block(np.array(golden.energies), golden.seed, 0))
+    replace_golden(toy, bundle_copy, voxels, numerics=bundle.numerics)
+    report = verify_bundle(bundle_copy)
+    assert report.identical
+    assert report.same_numerics
+
+
+@pytest.mark.parametrize("change", [{"backend": "no-such-backend 7"}, {"backend": ""}])
+def test_golden_showers_of_an_unknown_backend_are_close(toy, bundle_copy, change):
+    toy.edit(bundle_copy, lambda value: value["golden"]["numerics"].update(change))
+    report = verify_bundle(bundle_copy)
+    assert not report.same_numerics
+    assert report.relative < 1e-3
+
+
 def test_the_golden_showers_come_out_again(bundle_path):
     report = verify_bundle(bundle_path)
     assert report.identical

@@ -66,4 +66,6 @@ def resolve(backend: Backend, device: str) -> Backend:
 
 def fingerprint(backend: Backend) -> str:
     """The back-end as manifests record it: its name, and for compiled ones what it was compiled for."""
-    return f"{backend} {library.isa()}" if backend.startswith("native") else backend
+    if backend == "native-bf16":
+        return f"{backend} amx"
+    return f"{backend} {library.isa()}" if backend == "native" else backend

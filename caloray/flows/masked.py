@@ -33,7 +33,7 @@ class MaskedSpline(MaskedPiecewiseRationalQuadraticAutoregressiveTransform):  # 
     Args:
         features: Dimension D.
         hidden: Width H of every hidden layer.
-        context: Number of conditioning features.
+        context: Number of conditioning features, or None.
         hidden_layers: Number of hidden layers: nflows' ``num_blocks`` + 1, or 2 ``num_blocks`` + 1 of a
             residual network.
         spline: Shape of the spline.
@@ -52,15 +52,15 @@ class MaskedSpline(MaskedPiecewiseRationalQuadraticAutoregressiveTransform):  # 
             the first p dimensions then see nothing at all), "first" (those p) or "all".
 
     Raises:
-        ConfigError: ``autoregressive_step`` leaves a single group, or a residual network has an even number
-            of hidden layers.
+        ConfigError: ``context`` is below 1, ``autoregressive_step`` leaves a single group, or a
+            residual network has an even number of hidden layers.
     """
 
     def __init__(
         self,
         features: int,
         hidden: int,
-        context: int,
+        context: int | None,
         hidden_layers: int,
         spline: SplineConfig,
         *,
@@ -71,6 +71,8 @@ class MaskedSpline(MaskedPiecewiseRationalQuadraticAutoregressiveTransform):  # 
         context_output: ContextOutput = "none",
     ) -> None:
         residual = network == "residual"
+        if context is not None and context < 1:
+            raise ConfigError(f"{context} conditioning features", hint="None means that there is no context")
         if residual and hidden_layers % 2 == 0:
             raise ConfigError(f"a residual network has an odd number of hidden layers, not {hidden_layers}")
         if autoregressive_step > 1 and autoregressive_step >= features:
@@ -104,7 +106,7 @@ class MaskedSpline(MaskedPiecewiseRationalQuadraticAutoregressiveTransform):  # 
             self._assign(hidden_degrees)
         direct = direct_dimensions(context_output, features, autoregressive_step)
         self.context_output: nn.Linear | None = None
-        if direct:
+        if direct and context is not None:
             self.context_output = nn.Linear(context, direct * spline.n_raw, bias=False)
             nn.init.zeros_(self.context_output.weight)
 
@@ -151,7 +153,7 @@ class MaskedSpline(MaskedPiecewiseRationalQuadraticAutoregressiveTransform):  # 
         if context is None or self.context_output is None:
             return raw
         direct = nnf.linear(context, _parameter_major(self.context_output.weight, self.spline.n_raw))
-        direct = direct.view(len(raw), self.spline.n_raw, -1)
+        direct = direct.view(len(raw), self.spline.n_raw, direct.shape[1] // self.spline.n_raw)
         if direct.shape[2] == self.features:
             return raw + direct
         return raw + nnf.pad(direct, (0, self.features - direct.shape[2]))
@@ -162,7 +164,11 @@ class MaskedSpline(MaskedPiecewiseRationalQuadraticAutoregressiveTransform):  # 
         return DegreeSchedule.of(self.autoregressive_net, self.features, self.spline.n_raw, direct)
 
     def inverter(self) -> Inverter:
-        """The inverse by the chosen back-end; prepared again when a weight has changed."""
+        """The inverse by the chosen back-end; prepared again when a weight has changed.
+
+        What autograd cannot see it cannot see either: after an edit through ``weight.data``, call
+        :meth:`train` or :meth:`freeze`.
+        """
         if self._frozen is not None:
             return self._frozen
         if self._slots is None:
@@ -184,7 +190,7 @@ class MaskedSpline(MaskedPiecewiseRationalQuadraticAutoregressiveTransform):  # 
 
     def train(self, mode: bool = True) -> MaskedSpline:
         """As every module; the inverse follows the weights again."""
-        self._frozen = None
+        self._frozen = self._inverter = None
         super().train(mode)
         return self
 

@@ -59,7 +59,8 @@ class NativeInverter:
             raise NumericalError("no memory for the packed weights of the native inverse")
         self._solve: Callable[..., int] = lib.made_inverse
         self.packed_bytes: int = lib.made_packed_bytes(self._handle)
-        weakref.finalize(self, lib.made_free, self._handle)
+        # Not at the interpreter's end, when another thread may still be solving.
+        weakref.finalize(self, lib.made_free, self._handle).atexit = False
 
     def __call__(self, noise: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         """Solve for the data.

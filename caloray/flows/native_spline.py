@@ -60,6 +60,7 @@ def usable(x: Tensor, raw: Tensor) -> bool:
     """
     return (
         x.device.type == raw.device.type == "cpu"
+        and x.dim() == 2
         and x.dtype == raw.dtype
         and x.dtype in {torch.float32, torch.float64}
         and not torch.compiler.is_compiling()

@@ -132,23 +132,26 @@ def _bin_of_height(height: Tensor, raw: Tensor, config: SplineConfig) -> tuple[T
         the slopes at its two knots (batch, 2, features). The interval's ends have slope 1.
     """
     k = config.bins
-    softmax = torch.softmax(raw[:, : 2 * k].reshape(len(raw), 2, k, -1), dim=2, dtype=torch.float64)
+    softmax = torch.softmax(raw[:, : 2 * k].reshape(len(raw), 2, k, raw.shape[2]), dim=2, dtype=torch.float64)
     running = torch.cumsum(softmax, dim=2)
     heights = _Shares(softmax[:, 1], running[:, 1], config.min_height)
     index = (height >= heights.inner_edges()).sum(dim=1, keepdim=True)
     both = index.unsqueeze(1).expand(-1, 2, -1, -1)
     share = softmax.gather(2, both).squeeze(2)
     below = running.gather(2, both).squeeze(2) - share
-    if config.min_width == config.min_height:
-        start = below.mul(heights.rest).add_(index, alpha=config.min_height)
-        size = share.mul_(heights.rest).add_(config.min_height)
+    smallest = (config.min_width, config.min_height)
+    if smallest[0] == smallest[1]:
+        start = below.mul(heights.rest).add_(index, alpha=smallest[0])
+        size = share.mul(heights.rest).add_(smallest[0])
     else:
-        smallest = share.new_tensor([config.min_width, config.min_height]).view(2, 1)
-        start = torch.addcmul(smallest * index.double(), below, 1 - k * smallest)
-        size = torch.addcmul(smallest, share, 1 - k * smallest)
+        number = index.double().squeeze(1)
+        halves = [(part, 1 - k * least, least) for part, least in enumerate(smallest)]
+        start = torch.stack([below[:, i] * rest + number * least for i, rest, least in halves], dim=1)
+        size = torch.stack([share[:, i] * rest + least for i, rest, least in halves], dim=1)
     unit = math.log(math.expm1(1 - config.min_derivative))
-    knots = nnf.pad(raw[:, 2 * k :], (0, 0, 1, 1), value=unit).gather(1, torch.cat([index, index + 1], dim=1))
-    return start, size, nnf.softplus(knots.double()) + config.min_derivative
+    padded = nnf.pad(raw[:, 2 * k :].double(), (0, 0, 1, 1), value=unit)
+    knots = padded.gather(1, torch.cat([index, index + 1], dim=1))
+    return start, size, nnf.softplus(knots) + config.min_derivative
 
 
 def _locate(value: Tensor, raw: Tensor, config: SplineConfig) -> tuple[_Knots, _Shares, _Shares]:

@@ -110,13 +110,17 @@ class Stepper:
 
         Returns:
             Data (n, D) and log |det Jacobian| (n,).
+
+        Raises:
+            ConfigError: Noise or context are not of the shape and precision that the buffers were made for.
         """
+        self._check(noise, context)
         data, log_det = torch.empty_like(noise), noise.new_empty(len(noise))
         with torch.no_grad():
             for start in range(0, len(noise), self.rows):
                 rows = slice(start, start + self.rows)
                 _fill(self._noise, noise[rows])
-                if self._context is not None and context is not None:
+                if context is not None and self._context is not None:
                     _fill(self._context, context[rows])
                 self._launch()
                 count = len(noise[rows])
@@ -127,6 +131,13 @@ class Stepper:
     def inverse(self, noise: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The same, under the name that it has in a transform."""
         return self(noise, context)
+
+    def _check(self, noise: Tensor, context: Tensor | None) -> None:
+        for name, values, buffer in (("noise", noise, self._noise), ("context", context, self._context)):
+            found = None if values is None else (*values.shape[1:], values.dtype)
+            expected = None if buffer is None else (*buffer.shape[1:], buffer.dtype)
+            if found != expected or (values is not None and len(values) != len(noise)):
+                raise ConfigError(f"{name} is {found} for {len(noise)} rows, expected {expected}")
 
     def _launch(self) -> None:
         """All pieces; what had not settled is continued, what follows it repeated."""

@@ -32,7 +32,7 @@ _FLAGS = [
 ]
 _X86 = {
     "baseline": ["-DCALORAY_VECTOR_BYTES=16"],
-    "avx2": ["-DCALORAY_VECTOR_BYTES=32", "-mavx2", "-mfma", "-mf16c"],
+    "avx2": ["-DCALORAY_VECTOR_BYTES=32", "-mavx2", "-mfma"],
     "avx512": [
         *("-DCALORAY_VECTOR_BYTES=64", "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"),
         *("-mavx2", "-mfma", "-mprefer-vector-width=512"),
@@ -100,7 +100,7 @@ def _jobs(compiler: list[str], folder: Path) -> list[list[str]]:
     """The commands that compile all sources into a folder."""
     is_x86 = platform.machine().lower() in {"x86_64", "amd64"}
     isas = _X86 if is_x86 else _OTHERS
-    amx = {"amx": _AMX} if is_x86 and sys.platform == "linux" and _knows(compiler, _AMX) else {}
+    amx = {"amx": _AMX} if is_x86 and sys.platform == "linux" and _has_amx(compiler, folder) else {}
     common = [*_FLAGS, f'-DCALORAY_DIGEST="{digest()}"']
     common += ["-DCALORAY_X86"] * is_x86 + ["-DCALORAY_AMX"] * bool(amx)
     jobs = []
@@ -114,9 +114,12 @@ def _jobs(compiler: list[str], folder: Path) -> list[list[str]]:
     return jobs
 
 
-def _knows(compiler: list[str], flags: list[str]) -> bool:
+def _has_amx(compiler: list[str], folder: Path) -> bool:
+    """Whether compiler and assembler (often the older of the two) know AMX."""
+    source = folder / "probe.cc"
+    source.write_text("#include <immintrin.h>\nvoid probe() { _tile_dpbf16ps(0, 1, 2); }\n")
     try:
-        _run([*compiler, *flags, "-fsyntax-only", "-x", "c++", os.devnull])
+        _run([*compiler, *_AMX, "-c", str(source), "-o", str(folder / "probe.out")])
     except BuildError:
         return False
     return True

@@ -170,7 +170,7 @@ def test_float32_on_tame_weights(backend: Backend, case: Case) -> None:
 
 
 @pytest.mark.parametrize(
-    "spline", [SplineConfig(bins=5, tail_bound=3.0, min_width=1e-3), SplineConfig(bins=17)]
+    "spline", [SplineConfig(bins=5, tail_bound=3.0, min_width=1e-3, min_height=0.01), SplineConfig(bins=17)]
 )
 def test_other_splines(backend: Backend, spline: SplineConfig) -> None:
     made = PLAIN.build(spline)

@@ -146,6 +146,8 @@ def test_impossible_choices_are_refused() -> None:
     with pytest.raises(ConfigError, match="autoregressive_step 12 leaves no group") as caught:
         made(autoregressive_step=12)
     assert "at most 11" in caught.value.hint
+    with pytest.raises(ConfigError, match="0 conditioning features"):
+        made(context=0)
 
 
 def test_the_inverse_follows_replaced_weights_and_copies() -> None:
@@ -201,3 +203,12 @@ def test_samples_can_be_trained_on(batch: int) -> None:
     x, _ = block.inverse(noise, context)
     block(x, context)[0].square().sum().backward()
     assert block.autoregressive_net.final_layer.weight.grad is not None
+
+
+@pytest.mark.parametrize("choice", ["none", "first", "all"])
+def test_an_empty_batch_stays_empty(choice: str) -> None:
+    block = made(context_output=choice)
+    for direction in (block.forward, block.inverse):
+        values, log_det = direction(*rows(block, 0))
+        assert values.shape == (0, 12)
+        assert log_det.shape == (0,)

@@ -341,3 +341,26 @@ def test_without_the_library_native_says_what_to_do(monkeypatch):
     with pytest.raises(ConfigError, match=r"caloray\.native\.build"):
         inverse.prepare(model.schedule(), model.spline, "native")
     assert not isinstance(inverse.prepare(model.schedule(), model.spline, "auto"), NativeInverter)
+
+
+@pytest.mark.parametrize(("dtype", "limit"), [(torch.float32, 5e-5), (torch.float64, 1e-9)])
+@pytest.mark.parametrize("batch", [1, 100])
+def test_what_all_logits_share_changes_nothing(
+    isa: str, batch: int, dtype: torch.dtype, limit: float
+) -> None:
+    """Softmax does not know a common shift; a difference of rounded products would."""
+    torch.manual_seed(3)
+    model = MaskedSpline(20, 32, 3, 2, PUBLISHED).double().eval()
+    bias = model.autoregressive_net.final_layer.bias
+    with torch.no_grad():
+        model.autoregressive_net.final_layer.weight.zero_()
+        bias.copy_(bias.float().double())
+        noise, context = draws(model, batch)
+        noise = noise.float().double()
+        # Powers of two, so that adding them to the few bits of the logits is exact.
+        logits = bias.view(20, -1)[:, : 2 * PUBLISHED.bins]
+        logits.copy_((logits * 64).round() / 64)
+        expected = IncrementalInverter(model.schedule(), model.spline)(noise, context)[0]
+        logits.add_(2048)
+    shifted = native(model.to(dtype))(noise.to(dtype), context.to(dtype))[0]
+    assert (shifted.double() - expected).abs().max() < limit

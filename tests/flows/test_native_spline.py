@@ -285,3 +285,9 @@ def test_it_is_worth_it() -> None:
             evaluate(function, x, raw, PUBLISHED, SINGLE)
             times.append(time.process_time() - began)
     assert 2 * min(seconds[native]) < min(seconds[in_torch])
+
+
+def test_other_shapes_are_left_to_torch() -> None:
+    x = torch.zeros(2, 3, 4)
+    assert not usable(x, torch.zeros(2, 23, 3, 4))
+    assert usable(x[0], torch.zeros(3, 23, 4)) == (library.load() is not None)

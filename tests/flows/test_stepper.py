@@ -211,3 +211,11 @@ def test_other_transforms_are_refused() -> None:
     mixed = CompositeTransform([made, IdentityTransform()])
     with pytest.raises(ConfigError, match="IdentityTransform"):
         Stepper(mixed, 8, context=CONTEXT)
+
+
+def test_it_refuses_what_its_buffers_were_not_made_for() -> None:
+    stepper = Stepper(flow()._transform, 8, context=CONTEXT)
+    noise, context = draw(5)
+    for wrong in ((noise, None), (noise, context[:1]), (noise, context.float()), (noise[:, :5], context)):
+        with pytest.raises(ConfigError, match="expected"):
+            stepper(*wrong)

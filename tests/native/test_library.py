@@ -19,6 +19,7 @@ has_library = pytest.mark.skipif(library.load() is None, reason=library.why_not(
 def fresh(monkeypatch):
     """Look for the library again, in this test only."""
     library._find.cache_clear()
+    monkeypatch.delenv("CALORAY_NATIVE", raising=False)
     yield monkeypatch
     monkeypatch.undo()
     library._find.cache_clear()

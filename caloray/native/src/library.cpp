@@ -14,10 +14,11 @@ CALORAY_EXPORT const char* caloray_digest() { return CALORAY_DIGEST; }
 CALORAY_EXPORT int32_t caloray_newest_isa() {
 #ifdef CALORAY_X86
     __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
         return ISA_AVX512;
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return ISA_AVX2;
+    if (avx2) return ISA_AVX2;
 #endif
     return ISA_BASELINE;
 }

@@ -45,11 +45,12 @@ CALORAY_INLINE void exponentials(T* logits, int64_t stride, int bins) {
         const Vec next = load<Vec>(logits + k * stride);
         largest = next > largest ? next : largest;
     }
-    constexpr T log2e = Format<T>::log2e;
-    const Vec offset = largest * log2e;
+    // Subtracted first: a difference of two products would round by as much as the logits are large.
 #pragma GCC unroll 10
-    for (int k = 0; k < n; ++k)
-        store<Vec>(logits + k * stride, exp2_nonpositive(load<Vec>(logits + k * stride) * log2e - offset));
+    for (int k = 0; k < n; ++k) {
+        const Vec below = load<Vec>(logits + k * stride) - largest;
+        store<Vec>(logits + k * stride, exp2_nonpositive(below * Format<T>::log2e));
+    }
 }
 
 template <class T, int K>
