@@ -18,7 +18,7 @@ export OMP_NUM_THREADS ?= 1
 export RAY_USAGE_STATS_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test slow lint format types layers docs clean
+.PHONY: missing help install demo test slow lint format types layers docs clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## */\1\t/' | while IFS=$$'\t' read -r name text; \
@@ -36,7 +36,7 @@ $(STAMP): pyproject.toml constraints.txt hatch_build.py
 	@touch $(STAMP)
 
 # The native library, again when a source has changed. Without a compiler everything works, but samples slowly.
-$(NATIVE): $(STAMP) $(wildcard caloray/native/src/*) caloray/native/build.py
+$(NATIVE): $(STAMP) $(if $(wildcard caloray/native/libcaloray_native.so),,missing) $(wildcard caloray/native/src/*) caloray/native/build.py
 	@if [ "$(CALORAY_NATIVE_BUILD)" = 0 ]; then echo "CALORAY_NATIVE_BUILD=0: the native library is not built"; \
 	elif $(BIN)/python caloray/native/build.py; then touch $@; \
 	else echo "caloray goes without its native library" >&2; test "$(CALORAY_NATIVE_BUILD)" != require; fi

@@ -207,13 +207,17 @@ class GoldenReport:
         identical: Bit for bit as stored.
         largest: Largest deviation of a voxel [MeV].
         relative: Largest deviation of a shower's energy, relative.
-        same_numerics: Whether versions and CPU capability are those that made the golden showers.
+        same_numerics: Whether versions, CPU capability and back-end are those that made the golden showers.
+        backend: What inverted the flows now.
+        made_with: What did when the bundle was made.
     """
 
     identical: bool
     largest: float
     relative: float
     same_numerics: bool
+    backend: str
+    made_with: str
 
 
 def save_bundle(
@@ -286,6 +290,8 @@ def verify_bundle(path: str | Path) -> GoldenReport:
         largest=float(np.abs(found - stored).max()),
         relative=float((np.abs(found.sum(axis=1) - stored.sum(axis=1)) / total).max()),
         same_numerics=golden.numerics == bundle.numerics,
+        backend=bundle.numerics["backend"],
+        made_with=golden.numerics.get("backend", "torch"),
     )
     if not report.identical and (report.same_numerics or report.relative > 1e-3):
         raise BundleError(

@@ -252,9 +252,17 @@ def _config_error(path: Path, error: ValidationError) -> ConfigError:
     else:
         detail = first["msg"].removeprefix("Value error, ")
         found = "" if isinstance(first["input"], dict | list) else f" (found {first['input']!r:.200})"
-        message = f"{where + ': ' if where else ''}{detail}{found}"
+        message = f"{where + ': ' if where else ''}{detail}{found}{_meant(first)}"
     more = f"; and {len(problems) - 1} more" if len(problems) > 1 else ""
     return ConfigError(f"{path}: {message}{more}", hint="`caloray config schema` lists every key")
+
+
+def _meant(problem: Mapping[str, Any]) -> str:
+    """The choice that a wrong word is close to."""
+    if problem["type"] != "literal_error" or not isinstance(problem["input"], str):
+        return ""
+    close = difflib.get_close_matches(problem["input"], str(problem["ctx"]["expected"]).split("'")[1::2], n=1)
+    return f", did you mean {close[0]!r}?" if close else ""
 
 
 def _did_you_mean(name: str, known: Sequence[str]) -> str:

@@ -88,6 +88,8 @@ def test_defaults_fill_what_is_left_out(write):
             "workers: {flow3: {gpus: 1}}",
             "workers.flow3: no such component, known: layer_energies, first_layer",
         ),
+        ("generation: {backend: nativ}", "generation.backend: Input should be"),
+        ("generation: {backend: nativ}", "(found 'nativ'), did you mean 'native'?"),
         ("workers: {1: {gpus: 1}}", "workers.1: no such component"),
     ],
 )

@@ -113,18 +113,18 @@ def _torch() -> Iterator[Check]:
 def _flows() -> Iterator[Check]:
     """What inverts flows, what trains their splines, and why nothing faster does."""
     try:
-        from caloray.flows.backends import backends
-        from caloray.flows.inverse import resolve
+        from caloray.flows.backends import attempt, backends
         from caloray.flows.native_spline import training_spline
     except (ImportError, OSError):
         return  # the row of torch says why
+    auto = attempt("auto")
     for backend in backends():
         missed = backend.name == "native" and not backend.available
-        advice = "torch samples instead, more slowly" if missed else ""
+        advice = "torch samples instead, more slowly" if missed and auto.available else ""
         found = backend.detail if backend.available else f"not available: {backend.detail}"
         yield Check(f"sampling {backend.name}", WARN if missed else OK, found, advice)
-    on_cpu, on_gpu = resolve("auto", "cpu"), resolve("auto", "cuda")
-    yield Check("sampling auto", OK, f"{on_cpu} on the CPU, {on_gpu} on a GPU")
+    found = f"{auto.detail} on the CPU, jacobi on a GPU" if auto.available else auto.detail
+    yield Check("sampling auto", OK if auto.available else BROKEN, found)
     try:
         yield Check("training spline", OK, f"{training_spline('cpu')} on the CPU")
     except ConfigError as error:

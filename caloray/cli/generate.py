@@ -119,6 +119,8 @@ def _carry_out(
         else:
             manifest = _in_process(model, plan, output, progress)
     facts = _result(plan, manifest, output)
+    if (made_by := str(facts["backend"])) != model.numerics["backend"] and not workers.number:
+        note(f"shards that were there already are kept: made by {made_by}, not {model.numerics['backend']}")
     if hdf5 is not None:
         with watch_signals(grace=0.0, what="export"):
             facts |= {"hdf5": str(hdf5), "hdf5 sha256": export_hdf5(output, hdf5)}

@@ -49,7 +49,8 @@ def verify(bundle: BundleArgument, *, as_json: AsJson = False) -> None:
         say(f"{bundle}: every hash is right and the golden showers are the same to the last bit")
     else:
         far = f"{report.largest:.3g} MeV in a voxel, {report.relative:.3g} in a shower's energy"
-        say(f"{bundle}: every hash is right; made with other versions or on another CPU: up to {far} apart")
+        how = f"made by {report.made_with}, drawn by {report.backend}"
+        say(f"{bundle}: every hash is right; {how}, other versions or another CPU: up to {far} apart")
 
 
 def _facts(model: Bundle) -> list[tuple[str, object]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["BackendStatus", "backends", "main", "summary"]
+__all__ = ["BackendStatus", "attempt", "backends", "main", "summary"]
 
 import sys
 from dataclasses import dataclass
@@ -43,7 +43,7 @@ class BackendStatus:
 
 def backends() -> list[BackendStatus]:
     """Every back-end, tried on a flow of three dimensions."""
-    return [_try(name) for name in get_args(Backend) if name != "auto"]
+    return [attempt(name) for name in get_args(Backend) if name != "auto"]
 
 
 def summary() -> str:
@@ -60,13 +60,15 @@ def main() -> int:
     return 0
 
 
-def _try(name: Backend) -> BackendStatus:
+def attempt(name: Backend) -> BackendStatus:
+    """Try one back-end on a flow of three dimensions, on the CPU."""
     with torch.random.fork_rng(devices=[]):
         block = MaskedSpline(3, 4, 1, 2, SplineConfig()).eval()
     block.backend = name
     try:
         block.inverse(torch.zeros(2, 3), torch.zeros(2, 1))
-        return BackendStatus(name, available=True, detail=_ABOUT[name] + _instructions(name))
+        about = resolve("auto", "cpu") if name == "auto" else _ABOUT[name]
+        return BackendStatus(name, available=True, detail=about + _instructions(name))
     except ConfigError as error:
         why = f"{error.message}; {error.hint}" if error.hint else error.message
         return BackendStatus(name, available=False, detail=why)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 __all__ = ["Backend", "Inverter", "fingerprint", "prepare", "resolve"]
 
-from typing import Protocol
+from typing import Protocol, get_args
 
 from torch import Tensor
 
@@ -55,12 +55,16 @@ def resolve(backend: Backend, device: str) -> Backend:
     Raises:
         ConfigError: The back-end is not available there.
     """
+    if backend not in get_args(Backend):
+        raise ConfigError(f"there is no back-end {backend!r}", hint=f"choose {', '.join(get_args(Backend))}")
     if backend == "auto":
         if device.startswith("cuda"):
             return "jacobi"
         return "native" if library.load() else "torch"
     if backend in {"native", "native-bf16"} and (why_not := unavailable(bf16=backend == "native-bf16")):
-        raise ConfigError(f"the back-end {backend} is not available: {why_not}", hint="or choose auto")
+        raise ConfigError(
+            f"the back-end {backend} is not available: {why_not}", hint="put that right, or choose auto"
+        )
     return backend
 
 

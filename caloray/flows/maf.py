@@ -10,7 +10,7 @@ import torch
 from nflows.distributions.normal import StandardNormal
 from nflows.flows.base import Flow
 from nflows.transforms.base import CompositeTransform, Transform
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from caloray.flows.inverse import Backend
@@ -54,6 +54,15 @@ class MAFConfig(BaseModel):
     context_output: ContextOutput = "none"
     permutations: Permutations = "reverse-random"
     spline: SplineConfig = SplineConfig()
+
+    @model_validator(mode="after")
+    def _whole_residual_blocks(self) -> MAFConfig:
+        if self.network == "residual" and self.hidden_layers % 2 == 0:
+            raise ValueError(
+                f"a residual network has an odd number of hidden_layers: choose {self.hidden_layers - 1} or "
+                f"{self.hidden_layers + 1}"
+            )
+        return self
 
 
 class Chain(CompositeTransform):  # type: ignore[misc]

@@ -102,13 +102,22 @@ def _entry(plan: GenerationPlan, receipt: Receipt) -> ShardEntry:
     return ShardEntry(receipt.path, receipt.rows, receipt.bytes, receipt.sha256, "generated", source)
 
 
+def _differences(fingerprints: list[dict[str, str]]) -> str:
+    """In what the machines differed, and what that means."""
+    keys = sorted({key for machine in fingerprints for key in machine})
+    found = {key: sorted({machine.get(key, "not recorded") for machine in fingerprints}) for key in keys}
+    parts = "; ".join(f"{key} {' and '.join(values)}" for key, values in found.items() if len(values) > 1)
+    approximate = any(name.startswith("native-bf16") for name in found.get("backend", []))
+    return f"{parts}; {'some showers are approximate (bfloat16)' if approximate else 'last bits may differ'}"
+
+
 def _created(plan: GenerationPlan, receipts: list[Receipt]) -> dict[str, Any]:
     """Facts for the manifest that depend on the request and on where it was computed, not on when."""
     total = sum((receipt.redraws for receipt in receipts), Redraws())
     blocks = "".join(digest for receipt in receipts for digest in receipt.blocks)
     fingerprints = [dict(items) for items in sorted({tuple(sorted(r.numerics.items())) for r in receipts})]
     if len(fingerprints) > 1:
-        logger.warning("shards were made on %d kinds of machine; last bits may differ", len(fingerprints))
+        logger.warning("shards were made in different ways: %s", _differences(fingerprints))
     return {
         "caloray": caloray.__version__,
         "plan": plan.identity(),

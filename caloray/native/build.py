@@ -71,6 +71,8 @@ def build(output: Path = LIBRARY) -> Path:
         BuildError: There is no compiler, or it failed.
     """
     compiler = _compiler()
+    if not os.access(output.parent, os.W_OK) or output.is_dir():
+        raise BuildError(f"cannot write {output}")
     with tempfile.TemporaryDirectory(prefix="caloray-native-") as folder:
         jobs = _jobs(compiler, Path(folder))
         with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -80,6 +82,8 @@ def build(output: Path = LIBRARY) -> Path:
         try:
             _run([*compiler, "-shared", "-pthread", *_LINK, *objects, "-o", str(linked)])
             os.replace(linked, output)
+        except OSError as error:
+            raise BuildError(f"cannot write {output}: {error.strerror}") from error
         finally:
             linked.unlink(missing_ok=True)
     return output
@@ -87,6 +91,9 @@ def build(output: Path = LIBRARY) -> Path:
 
 def main() -> int:
     """Build and say where the library is; the exit status."""
+    if len(sys.argv) > 1:
+        sys.stdout.write(f"{__doc__}\n")
+        return 0 if sys.argv[1] in {"-h", "--help"} else 2
     try:
         path = build()
     except BuildError as error:
@@ -126,7 +133,11 @@ def _has_amx(compiler: list[str], folder: Path) -> bool:
 
 
 def _compiler() -> list[str]:
-    if chosen := shlex.split(os.environ.get("CXX", "")):
+    try:
+        chosen = shlex.split(os.environ.get("CXX", ""))
+    except ValueError as error:
+        raise BuildError(f"CXX={os.environ['CXX']}: {error}") from error
+    if chosen:
         return chosen
     for name in ("c++", "g++", "clang++"):
         if found := shutil.which(name):
@@ -140,7 +151,10 @@ def _run(command: list[str]) -> None:
     except OSError as error:
         raise BuildError(f"cannot run the C++ compiler {command[0]}: {error.strerror}") from error
     if result.returncode:
-        raise BuildError(f"the C++ compiler failed: {shlex.join(command)}\n{result.stderr[-4000:]}")
+        raise BuildError(
+            f"the C++ compiler {command[0]} ended with status {result.returncode} (CXX chooses another)\n"
+            f"{result.stderr[-4000:]}\n{shlex.join(command)}"
+        )
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 The environment variable CALORAY_NATIVE_ISA (baseline, avx2 or avx512) makes kernels that are prepared from
 then on use an older instruction set than this processor's newest: for tests, and to compare machines.
-CALORAY_NATIVE=0 does without the library.
+CALORAY_NATIVE=0 (or off, false, no) does without the library.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ __all__ = ["ISAS", "isa", "isas", "load", "why_not", "why_not_bf16"]
 import ctypes
 import functools
 import os
+import struct
+from pathlib import Path
 from typing import NamedTuple
 
 from caloray.errors import ConfigError
@@ -58,7 +60,7 @@ def isa() -> str:
     known = isas()
     if not known:
         raise ConfigError(f"there is no native library: {why_not()}")
-    wanted = os.environ.get("CALORAY_NATIVE_ISA") or known[-1]
+    wanted = os.environ.get("CALORAY_NATIVE_ISA", "").lower() or known[-1]
     if wanted not in known:
         raise ConfigError(
             f"CALORAY_NATIVE_ISA is {wanted!r}, but this processor runs {', '.join(known)}",
@@ -68,8 +70,9 @@ def isa() -> str:
 
 
 def _found() -> _Found:
-    if os.environ.get("CALORAY_NATIVE") == "0":
-        return _Found(None, "CALORAY_NATIVE=0 is set")
+    switch = os.environ.get("CALORAY_NATIVE", "")
+    if switch.lower() in {"0", "off", "false", "no"}:
+        return _Found(None, f"CALORAY_NATIVE={switch} is set")
     return _find()
 
 
@@ -84,6 +87,8 @@ def _find() -> _Found:
     if not LIBRARY.exists():
         return _Found(None, f"{LIBRARY} was not built: build it with `python -m caloray.native.build`")
     try:
+        if _is_cut_off(LIBRARY):
+            return _Found(None, f"{LIBRARY} is not complete: {_REBUILD}")
         library = ctypes.CDLL(str(LIBRARY))
         library.caloray_digest.restype = ctypes.c_char_p
         built_from = library.caloray_digest().decode()
@@ -92,3 +97,16 @@ def _find() -> _Found:
     if SOURCES.is_dir() and built_from != digest():
         return _Found(None, f"{LIBRARY} was built from other sources than {SOURCES}: {_REBUILD}")
     return _Found(library, "")
+
+
+def _is_cut_off(path: Path) -> bool:
+    """Whether an ELF file ends before its table of sections: loading it would end in a bus error."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        header = file.read(64)
+    if header[:6] != b"\x7fELF\x02\x01" or len(header) < 64:
+        return False
+    (table,) = struct.unpack_from("<Q", header, 0x28)
+    size, number = struct.unpack_from("<HH", header, 0x3A)
+    return bool(path.stat().st_size < table + size * number)

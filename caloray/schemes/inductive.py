@@ -60,6 +60,15 @@ class InductiveScheme:
                 f"scheme.augment: rotate needs a cylindrical geometry, not {self.geometry.name}",
                 hint="set scheme.augment: none",
             )
+        for name in COMPONENTS:
+            part = self.component(name)
+            step: int = getattr(self.config.flows, name).autoregressive_step
+            if 1 < step >= part.features:
+                raise ConfigError(
+                    f"scheme.flows.{name}.autoregressive_step: {step} leaves no group to condition on in "
+                    f"{part.features} dimensions",
+                    hint=f"choose at most {part.features - 1}",
+                )
 
     @property
     def components(self) -> tuple[str, ...]:

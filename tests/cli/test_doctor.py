@@ -140,3 +140,14 @@ def test_why_there_is_no_native_back_end(capsys, monkeypatch):
     assert "CALORAY_NATIVE=0" in rows["sampling native-bf16"]["found"]
     assert rows["sampling auto"]["found"].startswith("torch")
     assert rows["training spline"]["found"].startswith("torch")
+
+
+@pytest.mark.skipif(library.load() is None, reason=library.why_not())
+def test_an_unknown_instruction_set_is_broken_throughout(capsys, monkeypatch):
+    monkeypatch.setenv("CALORAY_NATIVE_ISA", "nonsense")
+    assert main(["doctor", "--json"]) != 0
+    rows = report(capsys)
+    for name in ("sampling auto", "training spline"):
+        assert rows[name]["state"] == "broken"
+    assert "nonsense" in rows["sampling auto"]["found"]
+    assert "torch samples instead" not in rows["sampling native"]["advice"]

@@ -9,6 +9,7 @@ from itertools import product
 import pytest
 import torch
 from nflows.transforms.autoregressive import MaskedPiecewiseRationalQuadraticAutoregressiveTransform
+from pydantic import ValidationError
 from torch import Tensor
 
 from caloray.errors import ConfigError
@@ -148,6 +149,11 @@ def test_impossible_choices_are_refused() -> None:
     assert "at most 11" in caught.value.hint
     with pytest.raises(ConfigError, match="0 conditioning features"):
         made(context=0)
+
+
+def test_a_config_without_whole_residual_blocks_is_refused_before_anything_is_built() -> None:
+    with pytest.raises(ValidationError, match="choose 3 or 5"):
+        MAFConfig(network="residual", hidden_layers=4)
 
 
 def test_the_inverse_follows_replaced_weights_and_copies() -> None:

@@ -183,3 +183,19 @@ def test_finishing_without_all_receipts_is_refused(model: Any, tmp_path: Path) -
     with pytest.raises(IntegrityError, match="1 of 7 shards"):
         finish(plan, tmp_path)
     assert not (tmp_path / "manifest.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("second", "consequence"),
+    [("native-bf16 amx", "some showers are approximate"), ("torch", "last bits may differ")],
+)
+def test_a_production_by_two_backends_says_so(
+    stub: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture, second: str, consequence: str
+) -> None:
+    model, other = stub.StubModel(), stub.StubModel()
+    other.numerics = {**model.numerics, "backend": second}
+    plan = make_plan(model, N, 7, blocks_per_shard=2)
+    make_shard(other, plan, 0, tmp_path)
+    manifest = generate(model, plan, tmp_path)
+    assert [machine["backend"] for machine in manifest.created["numerics"]] == sorted([second, "stub"])
+    assert f"backend {' and '.join(sorted([second, 'stub']))}; {consequence}" in caplog.text

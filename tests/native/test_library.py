@@ -71,6 +71,25 @@ def test_what_is_no_library(fresh, tmp_path):
 
 
 @has_library
+def test_a_library_that_was_cut_off_is_not_loaded(fresh, tmp_path):
+    """Loading it would end the process by a signal."""
+    whole = library.LIBRARY.read_bytes()
+    fresh.setattr(library, "LIBRARY", tmp_path / "cut.so")
+    for size in (len(whole) - 1, len(whole) // 2, 30_000, 64):
+        library._find.cache_clear()
+        (tmp_path / "cut.so").write_bytes(whole[:size])
+        assert library.load() is None
+        assert "is not complete: rebuild with" in library.why_not()
+
+
+@pytest.mark.parametrize("word", ["0", "off", "False", "no"])
+def test_it_can_be_switched_off(fresh, word):
+    fresh.setenv("CALORAY_NATIVE", word)
+    assert library.load() is None
+    assert library.why_not() == f"CALORAY_NATIVE={word} is set"
+
+
+@has_library
 def test_other_sources_than_it_was_built_from(fresh):
     fresh.setattr(library, "digest", lambda: "0")
     assert library.load() is None

@@ -84,6 +84,18 @@ def test_one_layer_is_refused(toy):
         InductiveScheme(toy.config(), Geometry("one", "cylindrical", toy.GEOMETRY.layers[:1]), STATISTICS, 1)
 
 
+@pytest.mark.parametrize(("name", "step", "most"), [("layer_energies", 3, 2), ("next_layer", 12, 11)])
+def test_groups_must_leave_something_to_condition_on(toy, name, step, most):
+    def scheme(size):
+        flow = toy.FLOW.model_copy(update={"autoregressive_step": size})
+        return InductiveScheme(toy.config(flows={**toy.FLOWS, name: flow}), toy.GEOMETRY, STATISTICS, 1)
+
+    scheme(most)
+    with pytest.raises(ConfigError, match=rf"scheme\.flows\.{name}\.autoregressive_step: {step}") as caught:
+        scheme(step)
+    assert f"at most {most}" in caught.value.hint
+
+
 def test_a_grid_cannot_be_rotated(toy):
     edges = (0.0, 1.0, 2.0)
     grid = Geometry("grid", "cartesian", tuple(Layer(i, edges, edges) for i in range(2)))
