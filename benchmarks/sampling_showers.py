@@ -19,8 +19,9 @@ from sampling_clock import Candidate, Spread, Timing, alternate, clock
 from sampling_models import ENLARGED, nflows_inverse, nflows_twin
 from torch import Tensor
 
-from caloray.flows.maf import MAFConfig
+from caloray.flows.maf import MAFConfig, freeze
 from caloray.flows.masked import MaskedSpline
+from caloray.flows.names import Backend
 from caloray.geometry import load_geometry
 from caloray.preprocess.statistics import TrainingStatistics
 from caloray.rng import StreamKey
@@ -194,13 +195,11 @@ def _enlarged(flow: Flow) -> Flow:
     return flow.eval().requires_grad_(requires_grad=False)
 
 
-def _inverted_by(flow: Flow, backend: str) -> Flow:
-    """A copy that shares all tensors and has a back-end of its own."""
+def _inverted_by(flow: Flow, backend: Backend) -> Flow:
+    """A copy that shares all tensors and has a back-end of its own, prepared as a bundle prepares it."""
     shared = {id(tensor): tensor for tensor in [*flow.parameters(), *flow.buffers()]}
     twin = copy.deepcopy(flow, shared)
-    for module in twin.modules():
-        if isinstance(module, MaskedSpline):
-            module.backend = backend
+    freeze(twin, backend)
     return twin
 
 

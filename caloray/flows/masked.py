@@ -133,6 +133,8 @@ class MaskedSpline(MaskedPiecewiseRationalQuadraticAutoregressiveTransform):  # 
         Returns:
             Data (batch, D) and log |det Jacobian| of this direction (batch,).
         """
+        if not torch.is_grad_enabled():
+            return self.inverter()(inputs, context)
         with torch.no_grad():
             return self.inverter()(inputs, context)
 

@@ -20,6 +20,11 @@ class FixedPermutation(Permutation):  # type: ignore[misc]
         super().__init__(permutation)
         self._kept: tuple[tuple[int, ...], Tensor] | None = None
 
+    def inverse(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Outputs (batch, D) back to inputs, and zeros (batch,)."""
+        del context
+        return inputs.index_select(1, self._inverse_permutation), inputs.new_zeros(len(inputs))
+
     @property
     def _inverse_permutation(self) -> Tensor:
         buffer = self._permutation
