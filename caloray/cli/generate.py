@@ -91,9 +91,9 @@ def generate(
 
 def _explain(model: Bundle, wanted: Backend) -> None:
     """Tell when the fastest back-end is missing: the showers are the same, but take many times longer."""
-    from caloray.native.library import why_not
+    from caloray.native import library
 
-    if wanted == "auto" and model.backend == "torch" and (reason := why_not()):
+    if wanted == "auto" and model.backend == "torch" and (reason := library.why_not()):
         note(f"sampling with the slow back-end torch: {reason}")
 
 

@@ -31,13 +31,13 @@ _BF16 = (
 
 
 class _Found(NamedTuple):
-    library: ctypes.CDLL | None
+    handle: ctypes.CDLL | None
     why_not: str
 
 
 def load() -> ctypes.CDLL | None:
     """The library, or None where there is none that fits; :func:`why_not` then has the reason."""
-    return _found().library
+    return _found().handle
 
 
 def why_not() -> str:

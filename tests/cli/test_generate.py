@@ -12,6 +12,7 @@ import pytest
 
 from caloray.cli import main
 from caloray.io.manifest import Manifest
+from caloray.native import library
 
 STUB = Path(__file__).parents[1] / "generation/stub_model.py"
 
@@ -157,7 +158,7 @@ def test_a_slow_fallback_is_told_unless_it_was_asked_for(
     stub_bundle: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     monkeypatch.setattr(stub_bundle.StubModel, "backend", "torch")
-    monkeypatch.setattr("caloray.native.library.why_not", lambda: "no compiler was found")
+    monkeypatch.setattr(library, "why_not", lambda: "no compiler was found")
     assert run("-n", 5, "-o", tmp_path / "auto") == 0
     assert "slow back-end torch: no compiler was found" in capsys.readouterr().err
     assert run("-n", 5, "-o", tmp_path / "torch", "--backend", "torch") == 0
