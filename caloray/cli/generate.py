@@ -173,7 +173,9 @@ def _result(plan: GenerationPlan, manifest: Manifest, output: Path) -> dict[str,
         "bytes": sum(shard.bytes for shard in manifest.shards),
         "redrawn showers": manifest.created["redraws"]["showers"],
         "content digest": manifest.created["content_digest"],
-        "backend": ", ".join(sorted({machine["backend"] for machine in manifest.created["numerics"]})),
+        "backend": ", ".join(
+            sorted({m.get("backend", "not recorded") for m in manifest.created["numerics"]})
+        ),
         "ms per shower": round(1e3 * worked_seconds(output, plan) / plan.rows, 3),
     }
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from caloray.cli import main
+from caloray.generation.receipts import Receipt, write_receipt
 from caloray.io.manifest import Manifest
 from caloray.native import library
 
@@ -170,3 +172,15 @@ def test_an_unknown_backend_is_refused_with_the_known_ones(tmp_path: Path, capsy
     complaint = capsys.readouterr().err
     assert "native-bf16" in complaint
     assert "jacobi" in complaint
+
+
+def test_a_production_of_before_backends_were_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    def without_backend(directory: Path, receipt: Receipt) -> None:
+        write_receipt(directory, replace(receipt, numerics={"device": "cpu"}))
+
+    monkeypatch.setattr("caloray.generation.shard.write_receipt", without_backend)
+    for _ in range(2):
+        assert run("-n", 5, "-o", tmp_path) == 0
+        assert "made by not recorded, not stub" in capsys.readouterr().err
