@@ -17,6 +17,7 @@ from caloray.tracking import (
     MlflowTracker,
     NullTracker,
     TrackingConfig,
+    attach,
     flatten,
     open_tracker,
     redact,
@@ -201,3 +202,26 @@ def test_switched_off(tmp_path: Path) -> None:
 def test_sync_of_an_untracked_directory(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no tracking\.json"):
         sync_run(tmp_path)
+
+
+def test_attach_adds_to_a_run_that_somebody_else_started(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    client = mlflow.tracking.MlflowClient(uri)
+    run = client.create_run(client.create_experiment("x", artifact_location=(tmp_path / "art").as_uri()))
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "a.png").write_bytes(b"png")
+    (tmp_path / "report.html").write_text("<p>")
+    files = {"figures": tmp_path / "figures", "report.html": tmp_path / "report.html"}
+    attach(run.info.run_id, {"fpd": 0.5, "auc/high/trees": 0.6}, files, uri)
+    assert client.get_run(run.info.run_id).data.metrics == {"fpd": 0.5, "auc/high/trees": 0.6}
+    stored = sorted(path.name for path in (tmp_path / "art").rglob("*") if path.is_file())
+    assert stored == ["a.png", "report.html"]
+
+
+def test_attach_says_in_one_line_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with pytest.raises(ConfigError, match="no tracking URI"):
+        attach("abc", {}, {})
+    with pytest.raises(ConfigError, match="MLflow run abc at sqlite") as error:
+        attach("abc", {"fpd": 1.0}, {}, f"sqlite:///{tmp_path / 'mlflow.db'}")
+    assert "\n" not in error.value.message

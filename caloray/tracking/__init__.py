@@ -15,6 +15,7 @@ __all__ = [
     "Status",
     "Tracker",
     "TrackingConfig",
+    "attach",
     "flatten",
     "open_tracker",
     "redact",
@@ -27,6 +28,7 @@ from pathlib import Path
 from typing import Protocol
 
 from caloray.errors import ConfigError
+from caloray.tracking.attach import attach
 from caloray.tracking.mirror import MlflowTracker, TrackingConfig
 from caloray.tracking.state import STATE, Status, TrackingState
 from caloray.tracking.text import flatten, redact

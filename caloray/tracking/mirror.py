@@ -7,12 +7,13 @@ __all__ = ["MlflowTracker", "TrackingConfig"]
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from caloray.tracking.client import connect, log_artifact, now
 from caloray.tracking.state import STATE, Status, TrackingState, epochs_of, last_epoch
 from caloray.tracking.text import flatten, redact, without_credentials
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 _LOG = logging.getLogger("caloray.tracking")
-_PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
 _WISHES = ("name", "components", "params", "artifacts", "summary")
 _FIRST_PAUSE, _LONGEST_PAUSE = 15.0, 300.0
 
@@ -54,7 +54,7 @@ class MlflowTracker:
         self._path = run / STATE
         state = TrackingState.load(self._path)
         if state is None or state.uri != redact(self._uri):
-            fresh = TrackingState(experiment=config.experiment, uri=redact(self._uri), started_ms=_now())
+            fresh = TrackingState(experiment=config.experiment, uri=redact(self._uri), started_ms=now())
             if state is not None:
                 _keep_wishes(state, fresh)
             state = fresh
@@ -154,20 +154,14 @@ class MlflowTracker:
             self._push_status(client, component, child, state.component_status.get(component, "RUNNING"))
         for name, path in state.artifacts.items():
             if name not in state.sent_artifacts and Path(path).exists():
-                _log_artifact(client, parent, Path(path), name)
+                log_artifact(client, parent, Path(path), name)
                 state.sent_artifacts.append(name)
         self._push_summary(client, parent)
         self._push_status(client, "", parent, state.status)
 
     def _connect(self) -> MlflowClient:
         if self._client is None:
-            for key, value in _PATIENCE.items():
-                os.environ.setdefault(key, value)
-            for noisy in ("alembic", "mlflow"):
-                logging.getLogger(noisy).setLevel(logging.ERROR)
-            from mlflow.tracking import MlflowClient
-
-            self._client = MlflowClient(tracking_uri=self._uri)
+            self._client = connect(self._uri)
         return self._client
 
     def _ensure_run(self, client: MlflowClient, key: str, name: str, tags: Mapping[str, str]) -> str:
@@ -208,7 +202,7 @@ class MlflowTracker:
         state = self._state
         todo = {k: v for k, v in state.summary.items() if state.sent_summary.get(k) != v}
         if todo:
-            at = _now()
+            at = now()
             client.log_batch(parent, metrics=[Metric(key, value, at, 0) for key, value in todo.items()])
             state.sent_summary.update(todo)
 
@@ -240,12 +234,3 @@ def _keep_wishes(old: TrackingState, new: TrackingState) -> None:
     """Another server is asked for: what it should hold stays, what the old one received does not count."""
     for name in (*_WISHES, "status", "component_status", "started_ms"):
         setattr(new, name, getattr(old, name))
-
-
-def _log_artifact(client: MlflowClient, run_id: str, path: Path, name: str) -> None:
-    send: Callable[..., None] = client.log_artifacts if path.is_dir() else client.log_artifact
-    send(run_id, str(path), artifact_path=name if path.is_dir() else None)
-
-
-def _now() -> int:
-    return int(1000 * time.time())
