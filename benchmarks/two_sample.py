@@ -25,9 +25,10 @@ from caloray.atomic import write_json
 from caloray.bundle import Bundle
 from caloray.evaluation.axes import Axis, build_axes, default_threshold
 from caloray.evaluation.extremes import Extremes
+from caloray.evaluation.quantities import Seen
 from caloray.evaluation.sample import Sample
-from caloray.observables import observe
 from caloray.rng import StreamKey
+from caloray.showers import Showers
 
 BLOCK = 2000
 LEAST = 10
@@ -47,8 +48,8 @@ def draw(bundle: Bundle, seed: int, showers: int, axes: tuple[Axis, ...], thresh
         incident = energies(bundle, seed, block, min(BLOCK, showers - first))
         voxels = bundle.scheme.sample(bundle.flows, incident, StreamKey(seed, "", "", block, 0))
         voxels = np.where(voxels < threshold, 0, voxels)
-        observables = observe(voxels, bundle.geometry, threshold)
-        sample.add(observables, voxels, incident, first + np.arange(len(incident)))
+        drawn = Showers(incident, voxels, first + np.arange(len(incident)))
+        sample.add(Seen.of(drawn, bundle.geometry, threshold))
         if block % 10 == 0:
             spent = time.process_time() - start
             print(
@@ -59,10 +60,10 @@ def draw(bundle: Bundle, seed: int, showers: int, axes: tuple[Axis, ...], thresh
 
 def histograms(bundle: Bundle, threshold: float) -> tuple[Axis, ...]:
     """Axes whose ranges come from a few showers of the bundle itself."""
-    extremes = Extremes(bundle.geometry.n_layers)
+    extremes = Extremes(bundle.geometry)
     incident = energies(bundle, 99, 0, BLOCK)
     voxels = bundle.scheme.sample(bundle.flows, incident, StreamKey(99, "", "", 0, 0))
-    extremes.add(observe(voxels, bundle.geometry, threshold), voxels, incident)
+    extremes.add(Seen.of(Showers(incident, voxels, np.arange(BLOCK)), bundle.geometry, threshold))
     return build_axes(bundle.geometry, threshold, extremes)
 
 

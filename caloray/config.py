@@ -24,6 +24,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from caloray.errors import ConfigError
+from caloray.evaluation.settings import MetricSettings
 from caloray.flows.names import Backend
 from caloray.generation.energies import EnergySpec
 from caloray.io.ingest_plan import IngestConfig
@@ -109,13 +110,15 @@ class EvaluationConfig(_Section):
         split: Split of the reference.
         threshold: Voxels below it are zero in both samples [MeV]; None takes the challenge's for the
             geometry.
-        seed: Seed of the random halves behind the floors.
-        figures: Draw figures.
+        seed: Seed of the random halves behind the floors, of all draws and classifiers.
+        metrics: What is measured beyond histograms and means.
+        figures: Draw figures and the page.
     """
 
     split: Literal["train", "validation", "test"] = "test"
     threshold: float | None = Field(None, ge=0)
     seed: int = Field(0, ge=0)
+    metrics: MetricSettings = MetricSettings()
     figures: bool = True
 
 

@@ -19,8 +19,12 @@ from caloray.observables import (
     angular_layers,
     apply_threshold,
     axis_names,
+    depth_unit,
+    find_bins,
+    layer_depths,
     layer_energies,
     layer_hits,
+    lit_spectrum,
     observe,
     radial_edges,
     sparsity,
@@ -166,7 +170,7 @@ def test_rows_do_not_know_their_neighbours(monkeypatch: pytest.MonkeyPatch) -> N
         voxels = file["showers"][:40]
     whole = observe(voxels, geometry, CUT)
     parts = [observe(voxels[a:b], geometry, CUT) for a, b in ((0, 1), (1, 18), (18, 40))]
-    monkeypatch.setattr("caloray.observables.VOXELS_AT_ONCE", 7 * geometry.n_voxels)
+    monkeypatch.setattr("caloray.observables.features.VOXELS_AT_ONCE", 7 * geometry.n_voxels)
     for pieces in (parts, [observe(voxels, geometry, CUT)]):
         for read in (
             lambda o: o.layer_energies,
@@ -230,3 +234,98 @@ def test_official_values(name: str) -> None:
         voxels = file["showers"][:64]
     with np.load(golden) as official:
         compare_with_official(observe(voxels, load_geometry(name), CUT), official)
+
+
+def test_official_values_of_four_showers_of_dataset_3() -> None:
+    with np.load(HERE / "golden" / "hlf_ds3.npz") as stored:
+        voxels = np.zeros((4, 40500), dtype=np.float32)
+        voxels[stored["shower"], stored["voxel"]] = stored["energy"]
+        official = {
+            key.removeprefix("official_"): stored[key] for key in stored if key.startswith("official_")
+        }
+    compare_with_official(observe(voxels, load_geometry("ds3"), CUT), official)
+
+
+@pytest.mark.parametrize("name", ["ds1_photons", "ds1_pions"])
+def test_ragged_layers_against_plain_loops(name: str) -> None:
+    geometry, rng = load_geometry(name), np.random.default_rng(4)
+    voxels = shower_array(rng, 3, geometry)
+    voxels[1] = 0
+    found, expected = observe(voxels, geometry, 1.0), slow(voxels, geometry, 1.0)
+    for key, values in {
+        "energy": found.layer_energies,
+        "hits": found.hits,
+        "sparsity": found.sparsity,
+    }.items():
+        np.testing.assert_allclose(values, [[row[key] for row in rows] for rows in expected], rtol=1e-12)
+    for axis in ("eta", "phi", "r"):
+        layers = list(angular_layers(geometry)) if axis != "r" else list(range(geometry.n_layers))
+        for kind, values in {"centre": found.centres[axis], "width": found.widths[axis]}.items():
+            wanted = np.array([[row[f"{kind}_{axis}"] for row in rows] for rows in expected])
+            np.testing.assert_allclose(values[:, layers], wanted[:, layers], rtol=1e-9, atol=1e-6)
+
+
+def test_depth_start_and_containment_against_plain_loops() -> None:
+    rng = np.random.default_rng(5)
+    for geometry in (ragged(rng), load_geometry("ild_30x30x30"), load_geometry("ds1_pions")):
+        voxels = shower_array(rng, 6, geometry)
+        voxels[2] = 0
+        found, edges = observe(voxels, geometry, 0.5), radial_edges(geometry)
+        depths = [layer.depth for layer in geometry.layers]
+        assert depth_unit(geometry) == ("mm" if None not in depths else "layer")
+        if None in depths:
+            depths = list(range(geometry.n_layers))
+        assert layer_depths(geometry).tolist() == depths
+        for n, energies in enumerate(found.layer_energies.tolist()):
+            total = math.fsum(energies)
+            if not total:
+                assert (found.depth_mean[n], found.depth_width[n], found.start[n]) == (0, 0, -1)
+                assert (found.r50[n], found.r90[n]) == (0, 0)
+                continue
+            mean = sum(e * z for e, z in zip(energies, depths, strict=True)) / total
+            square = sum(e * (z - mean) ** 2 for e, z in zip(energies, depths, strict=True)) / total
+            assert found.depth_mean[n] == pytest.approx(mean, rel=1e-12)
+            assert found.depth_width[n] == pytest.approx(math.sqrt(square), rel=1e-9)
+            assert found.start[n] == next(i for i, e in enumerate(energies) if e > 0.01 * total)
+            rings = found.rings[n].sum(axis=0)
+            for share, radius in ((0.5, found.r50[n]), (0.9, found.r90[n])):
+                inside = 0.0
+                for low, high, energy in zip(edges[:-1], edges[1:], rings, strict=True):
+                    covered = (min(radius, high) ** 2 - low**2) / (high**2 - low**2)
+                    inside += energy * max(0.0, covered)
+                assert inside == pytest.approx(share * total, rel=1e-9)
+
+
+def test_half_of_a_disc() -> None:
+    """A disc of even energy holds half of it within 1 / sqrt(2) of its radius."""
+    layer = Layer(0, (-math.pi, math.pi), (0.0, 10.0))
+    found = observe(np.array([[3.0], [0.0]]), Geometry("disc", "cylindrical", (layer,)))
+    np.testing.assert_allclose(found.r50, [10 / math.sqrt(2), 0])
+    np.testing.assert_allclose(found.r90, [10 * math.sqrt(0.9), 0])
+
+
+def test_dense_showers_and_strange_values() -> None:
+    geometry = cartesian()
+    voxels = np.full((2, geometry.n_voxels), 2.0)
+    voxels[1, 0] = np.nan
+    found = observe(voxels, geometry)
+    assert found.hits[0].tolist() == [24, 24, 24]
+    assert np.isnan(found.layer_energies[1, 0])  # never lost in silence
+
+
+@pytest.mark.parametrize("kind", ["log", "narrow", "one", "on float32"])
+def test_quick_bins_are_the_plain_ones(kind: str) -> None:
+    rng = np.random.default_rng(6)
+    edges = np.logspace(-1.8, 3, 50)
+    if kind == "narrow":
+        edges = np.sort(np.concatenate([edges, edges * 1.0001, edges * 1.0003]))
+    if kind == "one":
+        edges = np.array([0.1, 0.2])
+    if kind == "on float32":
+        edges = edges.astype(np.float32).astype(np.float64)
+    near = edges.astype(np.float32)
+    values = np.concatenate(
+        [np.exp(rng.normal(0, 3, 5000)).astype(np.float32), near, np.nextafter(near, np.float32(0)), [1e38]]
+    ).astype(np.float32)
+    single = lit_spectrum(values, np.ones(len(values), dtype=np.int64), edges).argmax(axis=1)
+    np.testing.assert_array_equal(single, find_bins(values.astype(np.float64), edges))

@@ -21,7 +21,19 @@ from typing import Annotated, Never
 import typer
 
 import caloray
-from caloray.cli import config, data, doctor, evaluate, generate, model, run, track, train
+from caloray.cli import (
+    config,
+    data,
+    diphoton,
+    doctor,
+    evaluate,
+    generate,
+    leaderboard,
+    model,
+    run,
+    track,
+    train,
+)
 from caloray.errors import CaloRayError
 
 GLOBAL_FLAGS = ("--debug", "--json-errors", "-q", "--quiet", "-v", "--verbose")
@@ -40,6 +52,8 @@ app.add_typer(data.app, name="data")
 app.command(epilog=train.EXAMPLE)(train.train)
 app.command(epilog=generate.EXAMPLE)(generate.generate)
 app.command(epilog=evaluate.EXAMPLE)(evaluate.evaluate)
+app.command(epilog=leaderboard.EXAMPLE)(leaderboard.leaderboard)
+app.command(epilog=diphoton.EXAMPLE)(diphoton.diphoton)
 app.add_typer(model.app, name="model")
 app.add_typer(config.app, name="config")
 app.add_typer(track.app, name="track")

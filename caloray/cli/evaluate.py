@@ -2,63 +2,151 @@
 
 from __future__ import annotations
 
-__all__ = ["EXAMPLE", "evaluate", "show_results"]
+__all__ = ["EXAMPLE", "evaluate"]
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from caloray.cli.console import note, print_json, print_table, say
-from caloray.errors import DataError
+from caloray.cli.console import note, print_json, say
+from caloray.cli.results_view import show_results
+from caloray.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from caloray.evaluation.results import Results
+    from caloray.evaluation.settings import MetricSettings
+    from caloray.io.source import ShowerSource
 
 EXAMPLE = "Example: caloray evaluate runs/demo/shards runs/demo/showers -o runs/demo --split test"
+
+CLASSIFIERS = ("none", "trees", "laptop", "official")
+
+
+Generated = Annotated[
+    list[Path], typer.Argument(help="Generated showers, one or several models: HDF5 or shard directory.")
+]
+Threshold = Annotated[
+    float | None, typer.Option(min=0, help="Voxels below it are zero [MeV]; the challenge's by default.")
+]
+Label = Annotated[list[str] | None, typer.Option(help="Name of a model, once per GENERATED, in order.")]
+Split = Annotated[
+    str | None, typer.Option(help="Split of a reference shard directory (train, validation, test).")
+]
+Training = Annotated[Path | None, typer.Option(help="Showers the model was trained on: is it copying them?")]
+Timing = Annotated[Path | None, typer.Option(help="Record of `caloray model time`, to show on the page.")]
+Diphoton = Annotated[Path | None, typer.Option(help="Record of `caloray diphoton`, to show on the page.")]
+Workers = Annotated[
+    int, typer.Option(min=0, help="Read the showers with so many Ray workers; 0: in this process.")
+]
+Run = Annotated[Path | None, typer.Option(help="Run directory whose MLflow run gets it all.")]
+MlflowRun = Annotated[
+    str | None, typer.Option(help="Id of an MLflow run (of MLFLOW_TRACKING_URI) that gets it all.")
+]
+Classifiers = Annotated[
+    str, typer.Option(help=f"{', '.join(CLASSIFIERS)}: official trains the challenge's networks.")
+]
 
 
 def evaluate(
     reference: Annotated[Path, typer.Argument(help="Geant4 showers: HDF5 file or shard directory.")],
-    generated: Annotated[Path, typer.Argument(help="Generated showers: HDF5 file or shard directory.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Directory for results and figures.")],
-    split: Annotated[
-        str | None, typer.Option(help="Split of a reference shard directory (train, validation, test).")
-    ] = None,
-    threshold: Annotated[
-        float | None, typer.Option(min=0, help="Voxels below it are zero [MeV]; the challenge's by default.")
-    ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the random halves of the floor.")] = 0,
+    generated: Generated,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Directory for results, page and figures.")],
+    split: Split = None,
+    label: Label = None,
+    threshold: Threshold = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of floors, draws and classifiers.")] = 0,
+    classifiers: Classifiers = "trees",
+    device: Annotated[str, typer.Option(help="Where networks are trained: cpu, cuda.")] = "cpu",
+    training: Training = None,
+    timing: Timing = None,
+    diphoton: Diphoton = None,
+    workers: Workers = 0,
+    run: Run = None,
+    mlflow_run: MlflowRun = None,
     *,
-    figures: Annotated[bool, typer.Option("--figures/--no-figures", help="Draw the figures.")] = True,
+    quick: Annotated[bool, typer.Option("--quick", help="Histograms and means only.")] = False,
+    figures: Annotated[bool, typer.Option("--figures/--no-figures", help="Draw figures and page.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Write results.json and figures, and print separation powers beside their Geant4-Geant4 floor."""
-    from caloray.evaluation.run import evaluate as compare
-    from caloray.io.source import open_source
+    """Write results.json, figures and one HTML page; print every number beside its Geant4-Geant4 floor.
 
-    for path in (reference, generated):
-        if not path.exists():
-            raise DataError(f"{path}: no such file or directory", hint="check the path")
+    Several models are compared with the same reference and drawn over each other.
+    """
+    settings = _settings(classifiers, device, quick=quick)
+    names = _labels(generated, label)
+    _require_files(reference, *generated, *(path for path in (training, timing, diphoton, run) if path))
     if split is None:
         _warn_of_training_rows(reference)
-    results = compare(
-        open_source(reference, split if reference.is_dir() else None),
-        open_source(generated),
+    extras = {"timing": _record(timing), "diphoton": _record(diphoton)}
+    results = _compare(
+        _open(reference, split),
+        dict(zip(names, map(_open, generated), strict=True)),
+        name=reference.name,
+        workers=workers,
+        training=_open(training, "train") if training else None,
         threshold=threshold,
         seed=seed,
-        names=(reference.name, generated.name),
-        progress=_tell,
+        metrics=settings,
     )
-    path = results.save(output)
-    pictures = _draw(results.data, output / "figures") if figures else []
+    for one in results:
+        one.data.update({key: value for key, value in extras.items() if value is not None})
+    paths = _save(results, names, output)
+    pictures, page = _draw(results, names, output) if figures else ([], None)
+    _track(results, names, output, run, mlflow_run)
     if as_json:
-        keys = ("reference", "generated", "threshold", "seed", "incident_energy", "warnings")
-        facts = {key: results.data[key] for key in keys}
-        facts |= {"summary": results.summary, "separations": results.separations, "results": str(path)}
-        print_json(facts | {"figures": [str(picture) for picture in pictures]})
-        return
-    show_results(results.data)
-    say(f"results  {path}")
-    if pictures:
+        _print_json(results, paths, pictures, page)
+    else:
+        _show(results, paths, output, page)
+
+
+def _show(results: Sequence[Results], paths: Sequence[Path], output: Path, page: Path | None) -> None:
+    for one in results:
+        show_results(one.data)
+    for path in paths:
+        say(f"results  {path}")
+    if page is not None:
         say(f"figures  {output / 'figures'}")
+        say(f"page     {page}")
+
+
+def _settings(classifiers: str, device: str, *, quick: bool) -> MetricSettings:
+    from caloray.evaluation.settings import QUICK, MetricSettings
+
+    if classifiers not in CLASSIFIERS:
+        raise ConfigError(
+            f"--classifiers {classifiers!r}: expected one of {', '.join(CLASSIFIERS)}",
+            hint="trees is the fast one",
+        )
+    if quick:
+        return QUICK
+    return MetricSettings.model_validate({"classifiers": classifiers, "device": device})
+
+
+def _labels(generated: Sequence[Path], given: Sequence[str] | None) -> list[str]:
+    names = list(given) if given else [path.name for path in generated]
+    if len(names) != len(generated):
+        raise ConfigError(
+            f"{len(names)} labels for {len(generated)} samples", hint="give --label once per sample, in order"
+        )
+    if not given and len(set(names)) < len(names):
+        names = [str(path) for path in generated]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"two samples have the same name: {', '.join(names)}", hint="give other labels")
+    return names
+
+
+def _require_files(*paths: Path) -> None:
+    for path in paths:
+        if not path.exists():
+            raise DataError(f"{path}: no such file or directory", hint="check the path")
+
+
+def _open(path: Path, split: str | None = None) -> ShowerSource:
+    from caloray.io.source import open_source
+
+    return open_source(path, split if path.is_dir() else None)
 
 
 def _warn_of_training_rows(reference: Path) -> None:
@@ -71,81 +159,88 @@ def _warn_of_training_rows(reference: Path) -> None:
         )
 
 
-def show_results(results: dict[str, Any]) -> None:
-    """Print warnings, the summary and the table of separation powers of a results.json."""
-    for warning in results["warnings"]:
-        note(f"warning: {warning}")
-    first, second = results["reference"], results["generated"]
-    sizes = f"{second['showers']:,} showers of {second['name']}, {first['showers']:,} of {first['name']}"
-    print_table(
-        ("mean over showers", first["name"], second["name"], "ratio"),
-        _summary_rows(results["summary"]),
-        title=sizes,
-    )
-    print_table(
-        ("separation power", "value", "floor", "ratio", "significance", "worst layer", "out of range"),
-        [_separation_row(row) for row in results["separations"]],
-        title=f"0 = equal, 1 = disjoint; floor = {first['name']} against itself at these sample sizes",
-    )
+def _record(path: Path | None) -> Any:
+    import json
+
+    if path is None:
+        return None
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: no record can be read ({error})", hint="make it anew") from error
 
 
-def _summary_rows(summary: dict[str, Any]) -> list[tuple[str, str, str, str]]:
-    names = {
-        "e_ratio_mean": "E_tot / E_inc",
-        "e_ratio_width": "width of E_tot / E_inc",
-        "hits_mean": "hit voxels",
-        "sparsity_mean": "fraction of empty voxels",
-    }
-    rows = [
-        (label, _with_error(part["reference"]), _with_error(part["generated"]), _with_error(part["ratio"]))
-        for label, part in ((label, summary[key]) for key, label in names.items())
-    ]
-    worst = summary["worst_layer"]
-    if worst is not None:
-        share = f"layer {worst['layer']}: {worst['share']:.1%} of the shower"
-        ratio = _with_error({"value": worst["ratio"], "error": worst["error"]})
-        rows.append((f"worst layer energy (share > {summary['worst_layer_share']:.1%})", share, "", ratio))
-    return rows
+def _compare(
+    reference: ShowerSource, generated: dict[str, ShowerSource], *, name: str, workers: int, **options: Any
+) -> list[Results]:
+    from caloray.evaluation.run import evaluate_all
+
+    options |= {"name": name, "progress": _tell}
+    if not workers:
+        return evaluate_all(reference, generated, **options)
+    from caloray.config import ClusterConfig
+    from caloray.distributed.evaluate import reducer
+    from caloray.distributed.session import connect
+
+    with connect(ClusterConfig(num_cpus=workers)) as session:
+        return evaluate_all(reference, generated, reduce=reducer(session), **options)
 
 
-def _separation_row(row: dict[str, Any]) -> tuple[str, ...]:
-    name = (
-        row["observable"] if row["histograms"] < 2 else f"{row['observable']} (mean of {row['histograms']})"
-    )
-    if row["separation"] is None or row["floor"] is None:
-        return (name, _digits(row["separation"]), "-", "-", "-", "-", _outside(row))
+def _save(results: Sequence[Results], names: Sequence[str], output: Path) -> list[Path]:
+    if len(results) == 1:
+        return [results[0].save(output)]
+    places = [output / _folder(name) for name in names]
+    return [one.save(place) for one, place in zip(results, places, strict=True)]
+
+
+def _folder(name: str) -> str:
     return (
-        name,
-        _digits(row["separation"]),
-        f"{row['floor']:.2e} ± {row['floor_spread'] or 0:.0e}",
-        "-" if row["ratio"] is None else f"{row['ratio']:.2f}",
-        "-" if row["significance"] is None else f"{row['significance']:+.1f} σ",
-        "-" if row["worst_layer"] is None else f"{row['worst_layer']} ({row['worst_separation']:.1e})",
-        _outside(row),
+        "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in name).strip(".") or "_"
     )
 
 
-def _outside(row: dict[str, Any]) -> str:
-    return f"{row['outside']['reference']:.2%} | {row['outside']['generated']:.2%}"
-
-
-def _digits(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2e}"
-
-
-def _with_error(part: dict[str, Any]) -> str:
-    if part["value"] is None:
-        return "-"
-    return f"{part['value']:.4g}" if part["error"] is None else f"{part['value']:.4g} ± {part['error']:.2g}"
-
-
-def _draw(results: dict[str, Any], directory: Path) -> list[Path]:
-    from caloray.report import draw
+def _draw(results: Sequence[Results], names: Sequence[str], output: Path) -> tuple[list[Path], Path]:
+    from caloray.report import draw, write_page
 
     note("drawing figures")
-    return draw(results, directory)
+    records = [one.data for one in results]
+    labels = ("Geant4", *names)
+    pictures = draw(records, output / "figures", labels)
+    return pictures, write_page(records, labels, output / "figures", output / "report.html")
+
+
+def _track(
+    results: Sequence[Results], names: Sequence[str], output: Path, run: Path | None, mlflow_run: str | None
+) -> None:
+    if run is None and mlflow_run is None:
+        return
+    from caloray.tracking import attach, attach_to_directory
+
+    values: dict[str, float] = {}
+    for one, name in zip(results, names, strict=True):
+        prefix = "" if len(results) == 1 else f"{_folder(name)}/"
+        values |= {prefix + key: value for key, value in one.numbers().items()}
+    places = ("results.json", "figures", "report.html") if len(results) == 1 else ("figures", "report.html")
+    files = {name: output / name for name in places if (output / name).exists()}
+    if run is not None:
+        attach_to_directory(run, values, files)
+    if mlflow_run is not None:
+        attach(mlflow_run, values, files)
+
+
+def _print_json(
+    results: Sequence[Results], paths: Sequence[Path], pictures: Sequence[Path], page: Path | None
+) -> None:
+    keys = ["reference", "generated", "threshold", "seed", "incident_energy", "warnings", "summary"]
+    keys += ["separations", "metrics"]
+    facts = [
+        {key: one.data[key] for key in keys} | {"results": str(path)}
+        for one, path in zip(results, paths, strict=True)
+    ]
+    drawn = {"figures": [str(picture) for picture in pictures], "page": None if page is None else str(page)}
+    print_json(facts[0] | drawn if len(facts) == 1 else {"models": facts} | drawn)
 
 
 def _tell(stage: str, done: int, total: int) -> None:
     if done >= total:
-        note(f"{stage}: {total} showers read")
+        note(f"{stage}: {total} showers")

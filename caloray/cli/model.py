@@ -1,4 +1,4 @@
-"""``caloray model``: look at a bundle and check it."""
+"""``caloray model``: look at a bundle, check it, time it."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from caloray.cli import timing
 from caloray.cli.console import print_json, print_table, say
 
 if TYPE_CHECKING:
     from caloray.bundle import Bundle
 
-app = typer.Typer(help="Look at a bundle and check it.", no_args_is_help=True)
+app = typer.Typer(help="Look at a bundle, check it, time it.", no_args_is_help=True)
+app.command(name="time", epilog=timing.EXAMPLE)(timing.time_model)
 
 BundleArgument = Annotated[Path, typer.Argument(help="Bundle directory.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -25,10 +27,13 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 def inspect(bundle: BundleArgument, *, as_json: AsJson = False) -> None:
     """Say what a bundle holds: geometry, components, energies, origin."""
     from caloray.bundle import Bundle
+    from caloray.evaluation.parameters import count_parameters
 
     model = Bundle.load(bundle)
     if as_json:
-        print_json({"path": str(bundle), "digest": model.digest, **model.file.model_dump(mode="json")})
+        counts = count_parameters(model.file).to_dict()
+        facts = {"path": str(bundle), "digest": model.digest, **model.file.model_dump(mode="json")}
+        print_json(facts | {"parameters": counts})
         return
     print_table(("", "value"), _facts(model), title=str(bundle))
     print_table(("component", "features", "context", "parameters", "sha256"), _components(model))
@@ -54,6 +59,9 @@ def verify(bundle: BundleArgument, *, as_json: AsJson = False) -> None:
 
 
 def _facts(model: Bundle) -> list[tuple[str, object]]:
+    from caloray.evaluation.parameters import count_parameters
+
+    count = count_parameters(model.file)
     geometry, (low, high) = model.geometry, model.energy_range
     return [
         ("digest", model.digest),
@@ -61,6 +69,7 @@ def _facts(model: Bundle) -> list[tuple[str, object]]:
         ("geometry", f"{geometry.name}: {geometry.n_layers} layers, {geometry.n_voxels} voxels"),
         ("geometry digest", geometry.digest),
         ("incident energies [MeV]", f"{low:g} to {high:g}"),
+        ("trainable parameters", f"{count.training:,} to train, {count.generation:,} to sample"),
         ("block size", model.block_size),
         ("made with", f"caloray {model.file.caloray}"),
         ("seed", model.file.seed),

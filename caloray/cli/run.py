@@ -66,7 +66,7 @@ def _evaluate(settings: RunConfig) -> dict[str, Any]:
 
 
 def _show(results: dict[str, Any]) -> None:
-    from caloray.cli.evaluate import show_results
+    from caloray.cli.results_view import show_results
 
     show_results(results)
 
@@ -80,3 +80,4 @@ def _say_where(settings: RunConfig) -> None:
     say(f"results  {places.results}")
     if settings.evaluation.figures:
         say(f"figures  {places.figures}")
+        say(f"page     {places.page}")

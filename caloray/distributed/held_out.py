@@ -91,7 +91,8 @@ def compare(config: RunConfig, run: RunDirectory, progress: Callable[[str, int, 
     generated = open_source(run.showers)
     cut = default_threshold(reference.geometry) if options.threshold is None else options.threshold
     kept = _kept(run)
-    asked = [reference.digest, generated.digest, options.seed, cut]
+    measured = options.metrics.model_dump(mode="json")
+    asked = [reference.digest, generated.digest, options.seed, cut, measured]
     if kept is not None and _question(kept) == asked:
         return kept
     results = evaluation.evaluate(
@@ -99,6 +100,8 @@ def compare(config: RunConfig, run: RunDirectory, progress: Callable[[str, int, 
         generated,
         threshold=cut,
         seed=options.seed,
+        training=open_source(run.shards, "train"),
+        metrics=options.metrics,
         names=(f"held-out {options.split}", config.name),
         progress=progress,
     )
@@ -109,7 +112,13 @@ def compare(config: RunConfig, run: RunDirectory, progress: Callable[[str, int, 
 def _question(kept: Results) -> list[object]:
     """What the kept results are an answer to."""
     data = kept.data
-    return [data["reference"]["digest"], data["generated"]["digest"], data["seed"], data["threshold"]]
+    return [
+        data["reference"]["digest"],
+        data["generated"]["digest"],
+        data["seed"],
+        data["threshold"],
+        data["settings"],
+    ]
 
 
 def _held_out(config: RunConfig, run: RunDirectory) -> EnergySpec:

@@ -163,18 +163,21 @@ def evaluate_run(config: RunConfig, progress: Progress = Progress()) -> dict[str
         DataError: Too few showers.
     """
     from caloray.distributed.held_out import compare
-    from caloray.report.figures import draw
+    from caloray.report import draw, write_page
 
     run = RunDirectory.of(config)
     with watch_signals(grace=0.0, what="evaluation"):
         results = compare(config, run, progress.evaluated)
-        if config.evaluation.figures and not _newer(run.figures / "01_overview.png", run.results):
-            draw(results.data, run.figures)
+        if config.evaluation.figures and not _newer(run.page, run.results):
+            labels = ("Geant4", config.name)
+            draw(results.data, run.figures, labels)
+            write_page(results.data, labels, run.figures, run.page)
     tracker = open_tracker(run.path, config.tracking)
-    tracker.summary(_numbers(results.summary))
+    tracker.summary(results.numbers())
     tracker.artifact("results.json", run.results)
     if config.evaluation.figures:
         tracker.artifact("figures", run.figures)
+        tracker.artifact("report.html", run.page)
     return results.data
 
 
@@ -216,14 +219,3 @@ def _all_or_error(outcomes: Mapping[str, Outcome], tracker: Tracker) -> dict[str
 
 def _newer(made: Path, source: Path) -> bool:
     return made.is_file() and made.stat().st_mtime_ns >= source.stat().st_mtime_ns
-
-
-def _numbers(summary: Mapping[str, Any]) -> dict[str, float]:
-    """The generated-over-reference numbers of an evaluation's summary, as metrics."""
-    found: dict[str, float] = {}
-    for key, value in summary.items():
-        ratio = value.get("ratio") if isinstance(value, dict) else None
-        number = ratio.get("value") if isinstance(ratio, dict) else ratio
-        if isinstance(number, int | float):
-            found[f"{key}_ratio"] = float(number)
-    return found

@@ -60,6 +60,11 @@ class RunDirectory:
         return self.path / "figures"
 
     @property
+    def page(self) -> Path:
+        """Results and figures on one page."""
+        return self.path / "report.html"
+
+    @property
     def stop_file(self) -> Path:
         """Where the driver asks training workers to stop."""
         return self.path / "stop"
@@ -78,5 +83,6 @@ class RunDirectory:
         """Forget what was trained and everything made from it; ingested shards and MLflow's files stay."""
         for folder in (self.path / "components", self.path / "ray", self.bundle, self.showers, self.figures):
             shutil.rmtree(folder, ignore_errors=True)
-        for file in (self.path / STATE, self.statistics, self.hdf5, self.results, self.stop_file):
+        files = (self.statistics, self.hdf5, self.results, self.page, self.stop_file)
+        for file in (self.path / STATE, *files):
             file.unlink(missing_ok=True)

@@ -6,14 +6,15 @@ it defines one. Readouts that are not the challenge's get ranges from the quanti
 
 from __future__ import annotations
 
-__all__ = ["Axis", "Family", "build_axes", "default_threshold", "family"]
+__all__ = ["PANEL", "Axis", "Family", "build_axes", "default_threshold", "family"]
 
+import itertools
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from caloray.evaluation.extremes import Extremes
+from caloray.evaluation.extremes import RANGED, Extremes
 from caloray.geometry import Geometry, Layer
 from caloray.observables import angular_layers, axis_names
 
@@ -27,6 +28,12 @@ FAMILIES: dict[int, Family] = {
     6480: "dataset-2-3",
     40500: "dataset-2-3",
 }
+PANEL = "e_ratio_at"
+"""E_tot / E_inc at one of dataset 1's discrete incident energies."""
+PANEL_ENERGIES = 2.0 ** np.arange(8, 24)  # MeV, each panel from one to the next
+PHOTON_VOXELS = 368
+WIDE_PANELS = 4  # of the photons; from the fifth energy on their response is narrow
+HIT_BINS = 40
 TILE = {12, 13}
 WIDE = {12, 13, 14}
 DECADES = 1e-6  # of a logarithmic axis when there is no threshold to start from
@@ -37,21 +44,31 @@ class Axis:
     """The bins of one quantity.
 
     Args:
-        observable: "e_ratio", "layer_energy", "centre_eta", "width_r", "sparsity", "voxel_energy", ...
+        observable: "e_ratio", "layer_energy", "centre_eta", "width_r", "sparsity", "voxel_energy", "r90", ...
         layer: Position of the layer, or None for a quantity of the whole shower.
         edges: Bin edges in the unit of the observable, ascending.
         scale: How it is drawn.
+        window: Only showers with an incident energy [MeV] from the first number up to (without) the second.
     """
 
     observable: str
     layer: int | None
     edges: np.ndarray
     scale: Scale = "linear"
+    window: tuple[float, float] | None = None
 
     @property
     def name(self) -> str:
-        """``observable`` or ``observable/layer``."""
-        return self.observable if self.layer is None else f"{self.observable}/{self.layer:02d}"
+        """``observable``, ``observable/layer`` or ``observable/lower end of the window``."""
+        if self.window is not None:
+            return f"{self.observable}/{self.window[0]:.0f}"
+        return self.quantity
+
+    @property
+    def quantity(self) -> str:
+        """Name of what is counted, see :func:`caloray.evaluation.quantities.columns_of`."""
+        observable = "e_ratio" if self.observable == PANEL else self.observable
+        return observable if self.layer is None else f"{observable}/{self.layer:02d}"
 
     @property
     def n_bins(self) -> int:
@@ -100,7 +117,30 @@ def build_axes(geometry: Geometry, threshold: float, extremes: Extremes) -> tupl
             for kind in ("centre", "width"):
                 edges = np.linspace(*_range(geometry, extremes, kind, name, i), 101)
                 axes.append(Axis(f"{kind}_{name}", i, edges))
-    return tuple(axes)
+    return (*axes, *_shape_axes(geometry, extremes), *_panels(geometry))
+
+
+def _shape_axes(geometry: Geometry, extremes: Extremes) -> list[Axis]:
+    """Depth, start and containment of the whole shower, and hits per layer; one bin per start layer."""
+    axes = [Axis(name, None, np.linspace(*extremes.range(name), 101)) for name in RANGED]
+    axes.append(Axis("start", None, np.arange(-1.5, geometry.n_layers)))
+    for i in range(geometry.n_layers):
+        top = 1.1 * extremes.layer_hits[i] + 1.0
+        step = np.ceil(top / HIT_BINS)  # whole numbers per bin
+        axes.append(Axis("layer_hits", i, -0.5 + step * np.arange(np.ceil(top / step) + 1)))
+    return axes
+
+
+def _panels(geometry: Geometry) -> list[Axis]:
+    """E_tot / E_inc for each of dataset 1's fifteen incident energies."""
+    if family(geometry) != "dataset-1":
+        return []
+    panels = []
+    for i, (low, high) in enumerate(itertools.pairwise(PANEL_ENERGIES.tolist())):
+        narrow = geometry.n_voxels == PHOTON_VOXELS and i >= WIDE_PANELS
+        edges = np.linspace(0.9, 1.1, 21) if narrow else np.linspace(0.4, 1.4, 21)
+        panels.append(Axis(PANEL, None, edges, window=(low, high)))
+    return panels
 
 
 def _energy_edges(threshold: float, highest: float, number: int) -> np.ndarray:
@@ -121,7 +161,7 @@ def _range(geometry: Geometry, extremes: Extremes, kind: str, name: str, layer: 
         case "dataset-1":
             return _range_dataset_1(geometry.layers[layer], kind, name)
         case "other":
-            return extremes.range(f"{kind}_{name}", layer)
+            return extremes.range(f"{kind}_{name}/{layer:02d}")
 
 
 def _range_dataset_2_3(kind: str, name: str) -> tuple[float, float]:

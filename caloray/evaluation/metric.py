@@ -16,6 +16,7 @@ from caloray.errors import NumericalError
 Direction = Literal["lower", "higher"]
 
 FEWEST_PAIRS = 3
+ROUNDING = 1e-13
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,9 @@ class Metric:
         label: For a reader.
         value: With all showers that the metric may use.
         floor: Mean over the reference-reference pairs.
-        spread: Standard deviation of the floor from pair to pair.
+        spread: How far ``matched`` would scatter around the floor if both samples were of one distribution:
+            the floor's standard deviation from pair to pair, which is a little too large (``matched`` is a
+            mean over pairs that share showers) and so never cries wolf, or what the metric derives itself.
         matched: Mean over generated-reference pairs of the floor's size.
         showers: Reference and generated showers behind ``value``.
         pair_showers: Showers on either side of a pair.
@@ -98,9 +101,11 @@ def matched(floors: Sequence[float], values: Sequence[float]) -> dict[str, Any]:
             f"{len(floors)} floor and {len(values)} matched values, expected at least {FEWEST_PAIRS} of each",
             hint="raise the number of pairs",
         )
+    spread = float(np.std(floors, ddof=1))
+    rounding = ROUNDING * float(np.max(np.abs(floors)))
     return {
         "floor": float(np.mean(floors)),
-        "spread": float(np.std(floors, ddof=1)),
+        "spread": spread if spread > rounding else 0.0,
         "matched": float(np.mean(values)),
         "pairs": len(floors),
     }

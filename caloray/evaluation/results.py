@@ -13,11 +13,12 @@ from typing import Any
 from caloray.atomic import write_json
 from caloray.errors import DataError
 from caloray.evaluation.axes import Axis
+from caloray.evaluation.chi2 import chi2_record
 from caloray.evaluation.floor import Floor, floor_of
 from caloray.evaluation.sample import Sample
 from caloray.evaluation.separation import separation_power
 
-SCHEMA = "caloray-results/1"
+SCHEMA = "caloray-results/2"
 FILE_NAME = "results.json"
 
 
@@ -45,6 +46,23 @@ class Results:
     def warnings(self) -> list[str]:
         """What a reader should know before looking at the numbers."""
         return list(self.data["warnings"])
+
+    def numbers(self) -> dict[str, float]:
+        """Flat names and numbers for a tracker: ratios of the summary, metrics, floors, significances."""
+        found: dict[str, float] = {}
+        for key, value in self.summary.items():
+            ratio = value.get("ratio") if isinstance(value, dict) else None
+            number = ratio.get("value") if isinstance(ratio, dict) else ratio
+            if isinstance(number, int | float):
+                found[f"{key}_ratio"] = float(number)
+        for metric in self.data["metrics"]:
+            for key in ("value", "floor", "significance"):
+                if metric[key] is not None:
+                    found[f"{metric['name']}/{key}"] = float(metric[key])
+        for row in self.separations:
+            if row["separation"] is not None:
+                found[f"separation/{row['observable']}"] = float(row["separation"])
+        return found
 
     def save(self, directory: Path) -> Path:
         """Write ``results.json`` into ``directory`` and return its path."""
@@ -83,11 +101,13 @@ def histogram_records(axes: Sequence[Axis], reference: Sample, generated: Sample
                 "name": axis.name,
                 "observable": axis.observable,
                 "layer": axis.layer,
+                "window": None if axis.window is None else list(axis.window),
                 "scale": axis.scale,
                 "edges": [float(edge) for edge in axis.edges],
                 "reference": _counts(reference, i),
                 "generated": _counts(generated, i),
                 **_separation(value, floor_of(reference, i, generated.n)),
+                **chi2_record(reference, generated, i),
             }
         )
     return records

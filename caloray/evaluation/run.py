@@ -1,123 +1,142 @@
-"""Compare two samples of showers: two passes over the reference, one over the generated showers."""
+"""Compare two samples of showers: each is read once and boiled down, then everything follows from that."""
 
 from __future__ import annotations
 
-__all__ = ["Progress", "evaluate", "find_extremes", "reduce_showers"]
+__all__ = ["Progress", "evaluate", "evaluate_all"]
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from importlib import metadata
 from typing import Any
 
 import numpy as np
 
 import caloray
 from caloray.errors import ConfigError, DataError, GeometryError
-from caloray.evaluation.axes import Axis, build_axes, default_threshold, family
-from caloray.evaluation.extremes import Extremes
+from caloray.evaluation.axes import Axis, default_threshold, family
+from caloray.evaluation.chi2 import e_ratio_metric
 from caloray.evaluation.incident import compare_spectra
 from caloray.evaluation.means import compare_means, compare_widths, summarise
+from caloray.evaluation.measure import Judged, measure
+from caloray.evaluation.passes import InProcess, PassSettings, Progress, Reducer
 from caloray.evaluation.results import SCHEMA, Results, histogram_records, separation_table
 from caloray.evaluation.sample import Sample
-from caloray.io.source import ShowerSource
-from caloray.observables import observe, radial_edges
-from caloray.showers import Showers
+from caloray.evaluation.settings import MetricSettings
+from caloray.io.origin import origin_files
+from caloray.io.source import FileSource, ShardSource, ShowerSource
+from caloray.observables import depth_unit, radial_edges
 
-Progress = Callable[[str, int, int], None]
-
-VOXELS_PER_CHUNK = 4_000_000
 FEWEST = 20
 HALVINGS = 20
+LOOKED_AT = {"none": 5000, "trees": 5000, "laptop": 20_000, "official": 200_000}
+"""Showers whose voxels are looked at, by classifiers."""
 
 
 def evaluate(
     reference: ShowerSource,
     generated: ShowerSource,
     *,
-    threshold: float | None = None,
-    seed: int = 0,
-    n_halvings: int = HALVINGS,
     names: tuple[str, str] = ("reference", "generated"),
-    progress: Progress | None = None,
+    **options: Any,
 ) -> Results:
-    """Histograms, separation powers with floors, means with errors.
-
-    Counts are integers and sums are exact, so the outcome depends on the showers alone and not on their
-    order or on how they are spread over files.
+    """Compare one model with the reference: :func:`evaluate_all` for a single sample.
 
     Args:
         reference: Geant4 showers.
         generated: What is to be judged.
-        threshold: Voxels below this energy [MeV] are set to zero in both samples; by default the challenge's
-            threshold for its geometries and none for others.
-        seed: Seed of the random halvings that give the floors.
-        n_halvings: How many halvings (2 to 64).
         names: What to call the two samples in the record (a file name, say).
-        progress: Called with (stage, showers done, showers in all).
+        options: As for :func:`evaluate_all`.
+    """
+    return evaluate_all(reference, {names[1]: generated}, name=names[0], **options)[0]
+
+
+def evaluate_all(
+    reference: ShowerSource,
+    generated: Mapping[str, ShowerSource],
+    *,
+    name: str = "reference",
+    training: ShowerSource | None = None,
+    threshold: float | None = None,
+    seed: int = 0,
+    n_halvings: int = HALVINGS,
+    metrics: MetricSettings = MetricSettings(),  # noqa: B008  (frozen)
+    threads: int | None = None,
+    progress: Progress | None = None,
+    reduce: Reducer | None = None,
+) -> list[Results]:
+    """Histograms, means and metrics of several models against one reference, each with its floor or error.
+
+    Counts are integers and sums exact: the order of showers and their spread over files do not matter.
+
+    Args:
+        reference: Geant4 showers.
+        generated: Name and showers of each model.
+        name: What to call the reference in the records.
+        training: Showers that the models were trained on, to see whether they copy.
+        threshold: Voxels below this energy [MeV] are set to zero in all samples; by default the challenge's
+            threshold for its geometries and none for others.
+        seed: Seed of halvings, pairs and classifiers.
+        n_halvings: Random halvings behind the floors of histograms (2 to 64).
+        metrics: What is measured beyond histograms and means.
+        threads: Worker threads; by default up to four, as cores are available.
+        progress: Called with (stage, done, in all).
+        reduce: Who reads the showers, this process by default.
 
     Returns:
-        A record with the keys schema, caloray, geometry, threshold, seed, halvings, reference, generated,
-        incident_energy, warnings, summary, separations, means, average_shower and histograms.
+        One record per model, with the keys of :func:`_facts`, :func:`_compare` and
+        :func:`caloray.evaluation.measure.measure`; timing and diphoton are None, others fill them.
 
     Raises:
         GeometryError: The samples are of different geometries.
-        DataError: Fewer than 20 showers in a sample.
+        DataError: Fewer than 20 showers in a sample, or showers that cannot be used.
         ConfigError: An impossible threshold or number of halvings.
     """
-    _check(reference, generated, names, threshold, n_halvings)
+    for label, source in generated.items():
+        _check(reference, source, (name, label), threshold, n_halvings)
+    cut = default_threshold(reference.geometry) if threshold is None else threshold
+    settings = PassSettings(cut, seed, n_halvings, most=metrics.most, threads=threads)
+    reduce = reduce or InProcess()
+    axes, first, table = reduce.reference(reference, settings, progress)
+    judged = Judged(reference, table, cut, LOOKED_AT[metrics.classifiers])
+    results = []
+    for label, source in generated.items():
+        second, second_table = reduce.generated(source, axes, settings, progress)
+        other = replace(judged, source=source, table=second_table)
+        found, missing = measure(judged, other, training, metrics, seed, progress)
+        record = _facts(reference, source, (name, label), settings, metrics)
+        record |= _compare(axes, first, second, same_showers=reference.digest == source.digest)
+        response = e_ratio_metric(axes, first, second)
+        record |= found | {"metrics": [*([response.to_dict()] if response else []), *found["metrics"]]}
+        record["warnings"] += missing
+        results.append(Results(record))
+    return results
+
+
+def _facts(
+    reference: ShowerSource,
+    generated: ShowerSource,
+    names: tuple[str, str],
+    settings: PassSettings,
+    metrics: MetricSettings,
+) -> dict[str, Any]:
+    """What was compared with what, and how."""
     geometry = reference.geometry
-    cut = default_threshold(geometry) if threshold is None else threshold
-    axes = build_axes(geometry, cut, find_extremes(reference, cut, progress))
-    first = reduce_showers(reference, axes, cut, seed, n_halvings, progress, "reference")
-    second = reduce_showers(generated, axes, cut, seed, 0, progress, "generated")
-    return Results(
-        {
-            "schema": SCHEMA,
-            "caloray": caloray.__version__,
-            "geometry": {**geometry.to_dict(), "digest": geometry.digest, "binning": family(geometry)},
-            "radial_edges": [float(edge) for edge in radial_edges(geometry)],
-            "threshold": cut,
-            "seed": seed,
-            "halvings": n_halvings,
-            "reference": _source(reference, first, names[0]),
-            "generated": _source(generated, second, names[1]),
-            **_compare(axes, first, second, same_showers=reference.digest == generated.digest),
-        }
-    )
-
-
-def find_extremes(source: ShowerSource, threshold: float, progress: Progress | None = None) -> Extremes:
-    """First pass: what the histogram ranges need to know of the reference."""
-    geometry = source.geometry
-    extremes = Extremes(geometry.n_layers, keep_shapes=family(geometry) == "other")
-    for showers in _chunks(source, progress, "ranges"):
-        observables = observe(showers.voxels, geometry, threshold)
-        extremes.add(observables, showers.voxels, showers.incident_energies)
-    return extremes
-
-
-def reduce_showers(
-    source: ShowerSource,
-    axes: Sequence[Axis],
-    threshold: float,
-    seed: int = 0,
-    n_halvings: int = 0,
-    progress: Progress | None = None,
-    stage: str = "",
-) -> Sample:
-    """Second pass: boil showers down to counts and sums; ``Sample.merge`` joins parts of a sample."""
-    sample = Sample(source.geometry, axes, threshold, seed, n_halvings)
-    for showers in _chunks(source, progress, stage):
-        observables = observe(showers.voxels, source.geometry, threshold)
-        sample.add(observables, showers.voxels, showers.incident_energies, showers.ids)
-    return sample
-
-
-def _chunks(source: ShowerSource, progress: Progress | None, stage: str) -> Iterator[Showers]:
-    done = 0
-    for showers in source.chunks(max(1, VOXELS_PER_CHUNK // source.geometry.n_voxels)):
-        yield showers
-        done += len(showers)
-        if progress is not None:
-            progress(stage, done, source.n_showers)
+    return {
+        "schema": SCHEMA,
+        "caloray": caloray.__version__,
+        "versions": {name: metadata.version(name) for name in ("numpy", "scipy", "scikit-learn", "torch")},
+        "geometry": {**geometry.to_dict(), "digest": geometry.digest, "binning": family(geometry)},
+        "radial_edges": [float(edge) for edge in radial_edges(geometry)],
+        "depth_unit": depth_unit(geometry),
+        "threshold": settings.threshold,
+        "seed": settings.seed,
+        "halvings": settings.n_halvings,
+        "settings": metrics.model_dump(mode="json"),
+        "reference": _source(reference, names[0]),
+        "generated": _source(generated, names[1]),
+        "timing": None,
+        "diphoton": None,
+    }
 
 
 def _compare(axes: Sequence[Axis], first: Sample, second: Sample, *, same_showers: bool) -> dict[str, Any]:
@@ -143,12 +162,23 @@ def _compare(axes: Sequence[Axis], first: Sample, second: Sample, *, same_shower
             "reference": _nested(first.average_shower()),
             "generated": _nested(second.average_shower()),
         },
+        "average_voxels": {
+            "reference": [float(value) for value in first.average_voxels()],
+            "generated": [float(value) for value in second.average_voxels()],
+        },
         "histograms": records,
     }
 
 
-def _source(source: ShowerSource, sample: Sample, name: str) -> dict[str, Any]:
-    return {"name": name, "digest": source.digest, "showers": sample.n}
+def _source(source: ShowerSource, name: str) -> dict[str, Any]:
+    match source:
+        case FileSource():
+            files = origin_files(source.path)
+        case ShardSource():
+            files = origin_files(source.directory)
+        case _:
+            files = []
+    return {"name": name, "digest": source.digest, "showers": source.n_showers, "files": files}
 
 
 def _nested(values: np.ndarray) -> list[list[float]]:

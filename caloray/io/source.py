@@ -42,13 +42,19 @@ class FileSource:
     """A CaloChallenge HDF5 file; the ids are row numbers.
 
     Rows with NaN, infinite or negative values or without incident energy are refused when they are reached.
+
+    Args:
+        path: The file.
+        start: First row.
+        stop: One past the last row; None: all.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, start: int = 0, stop: int | None = None) -> None:
         self.path = path
+        self.start = start
         with ChallengeFile.open(path) as file:
             self.geometry = file.geometry
-            self.n_showers = file.n_showers
+            self.n_showers = min(file.n_showers, file.n_showers if stop is None else stop) - start
 
     @cached_property
     def digest(self) -> str:
@@ -58,7 +64,7 @@ class FileSource:
     def chunks(self, rows: int = 1000) -> Iterator[Showers]:
         """All showers in file order; the file is open only while the iterator is in use."""
         with ChallengeFile.open(self.path, self.geometry) as file:
-            for chunk in file.chunks(rows):
+            for chunk in file.chunks(rows, self.start, self.start + self.n_showers):
                 first = int(chunk.ids[0])
                 apply_policy(chunk, self.geometry, max_ratio=math.inf, where=str(self.path), first_row=first)
                 yield chunk
@@ -68,14 +74,24 @@ class ShardSource:
     """The shards of one split of a directory, or all of them.
 
     The sha256 of each shard is compared with the manifest before its first row is given out.
+
+    Args:
+        directory: Where the manifest lies.
+        split: Only the shards of this split.
+        first: Position of the first shard among them.
+        last: One past the last; None: all.
     """
 
-    def __init__(self, directory: Path, split: str | None = None) -> None:
+    def __init__(
+        self, directory: Path, split: str | None = None, first: int = 0, last: int | None = None
+    ) -> None:
         self.directory = directory
+        self.split = split
+        self.first = first
         self.manifest = Manifest.load(directory)
         self.geometry = self.manifest.readout
-        self.entries = self.manifest.of(split)
-        self.n_showers = self.manifest.rows(split)
+        self.entries = self.manifest.of(split)[first:last]
+        self.n_showers = sum(entry.rows for entry in self.entries)
         self._checked: set[str] = set()
 
     @cached_property

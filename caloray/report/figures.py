@@ -2,224 +2,128 @@
 
 from __future__ import annotations
 
-__all__ = ["draw"]
+__all__ = ["PLATES", "Plate", "draw", "plates"]
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from matplotlib import rc_context
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.gridspec import GridSpec, SubplotSpec
 
-from caloray.report.overview import draw_average_shower, draw_overview
-from caloray.report.panels import Curve, curves_of_histogram, draw_panel, panel_axes
-from caloray.report.style import RC, axis_label, layer_title, new_figure, save
-
-QUANTILES = (0.03, 0.2, 0.5, 0.8, 0.95, 0.99)  # of the longitudinal energy profile: which layers to show
-
-Labels = tuple[str, str]
-Painter = Callable[[dict[str, Any], Labels], Figure]
+from caloray.report import histograms, images, matrices, overview, scores, timing
+from caloray.report.comparison import Comparison, Record
+from caloray.report.diphoton import draw_diphoton
+from caloray.report.style import RC, save
+from caloray.report.texts import caption_of
 
 
-def draw(results: dict[str, Any], directory: Path, labels: Labels = ("Geant4", "caloray")) -> list[Path]:
-    """Draw every figure as PNG.
+def _always(_: Comparison) -> bool:
+    return True
+
+
+@dataclass(frozen=True)
+class Plate:
+    """One figure of a report.
 
     Args:
-        results: The content of results.json.
+        name: File name without ending.
+        painter: Draws it.
+        present: Whether the records hold what it needs.
+        shaded: It has colour scales, which a small palette would spoil.
+    """
+
+    name: str
+    painter: Callable[[Comparison], Figure]
+    present: Callable[[Comparison], bool] = _always
+    shaded: bool = False
+
+    @property
+    def title(self) -> str:
+        """Heading on the page."""
+        return caption_of(self.name)[0]
+
+    @property
+    def caption(self) -> str:
+        """What to look at."""
+        return caption_of(self.name)[1]
+
+
+def _every(key: str) -> Callable[[Comparison], bool]:
+    return lambda comparison: len(comparison.having(key)) == len(comparison.models)
+
+
+def _any(key: str) -> Callable[[Comparison], bool]:
+    return lambda comparison: bool(comparison.having(key))
+
+
+PLATES = (
+    Plate("00_first_look", histograms.draw_first_look),
+    Plate("15_metrics", scores.draw_metrics, _any("metrics")),
+    Plate("01_overview", overview.draw_overview),
+    Plate("16_chi2", overview.draw_chi2, overview.has_chi2),
+    Plate("14_classifiers", scores.draw_classifiers, _any("classifiers")),
+    Plate("02_response", histograms.draw_response),
+    Plate("02_response_per_energy", histograms.draw_per_energy, histograms.has_energies),
+    Plate("03_longitudinal", histograms.draw_longitudinal),
+    Plate("04_radial", histograms.draw_radial),
+    Plate("11_moments", histograms.draw_moments, lambda c: any(map(c.histograms, histograms.MOMENTS))),
+    Plate("05_layer_energies", histograms.draw_layer_energies),
+    Plate("05_layer_energies_all", histograms.draw_every_layer),
+    Plate("13_correlations", matrices.draw_correlations, _any("correlations"), shaded=True),
+    Plate("06_voxel_spectrum", histograms.draw_voxel_spectrum),
+    Plate("07_hits", histograms.draw_hits),
+    Plate(
+        "08_centres",
+        lambda c: histograms.draw_shapes(c, "centre"),
+        lambda c: histograms.has_shapes(c, "centre"),
+    ),
+    Plate(
+        "09_widths", lambda c: histograms.draw_shapes(c, "width"), lambda c: histograms.has_shapes(c, "width")
+    ),
+    Plate("10_average_shower", images.draw_average_shower, shaded=True),
+    Plate("12_average_images", images.draw_images, _every("average_voxels"), shaded=True),
+    Plate("17_timing", timing.draw_timing, _any("timing")),
+)
+"""In the order in which a page shows them; file names keep their numbers for good."""
+
+DIPHOTON = "18_diphoton"
+
+
+def plates(comparison: Comparison) -> list[Plate]:
+    """The figures that these records allow, in reading order."""
+    found = [plate for plate in PLATES if plate.present(comparison)]
+    for i, (model, record) in enumerate(comparison.distinct("diphoton")):
+        labels = comparison.reference_short, model.short
+
+        def paint(_: Comparison, record: Record = record, labels: tuple[str, str] = labels) -> Figure:
+            return draw_diphoton(dict(record), labels)
+
+        found.append(Plate(DIPHOTON if not i else f"{DIPHOTON}_{i + 1}", paint))
+    return found
+
+
+def draw(
+    results: Record | Sequence[Record], directory: Path, labels: Sequence[str] | None = None
+) -> list[Path]:
+    """Draw every figure as PNG and PDF.
+
+    Args:
+        results: The content of one results.json, or of several with the same reference.
         directory: Where the files go.
-        labels: Names of reference and generated sample in the legends.
+        labels: Names of the reference and of each model in the legends.
 
     Returns:
-        The paths, in reading order.
+        The paths, in reading order, PNG before PDF. A figure whose data a record lacks is left out.
+
+    Raises:
+        ConfigError: A wrong number of labels, or records of different references.
+        StorageError: A file cannot be written.
     """
-    painters: dict[str, Painter] = {
-        "00_first_look": draw_first_look,
-        "01_overview": draw_overview,
-        "02_response": draw_response,
-        "03_longitudinal": draw_longitudinal,
-        "04_radial": draw_radial,
-        "05_layer_energies": draw_layer_energies,
-        "06_voxel_spectrum": draw_voxel_spectrum,
-        "07_hits": draw_hits,
-        "08_centres": lambda r, lab: draw_shapes(r, lab, "centre"),
-        "09_widths": lambda r, lab: draw_shapes(r, lab, "width"),
-        "10_average_shower": draw_average_shower,
-    }
-    with_size = _with_sizes(results, labels)
-    paths = []
-    for name, painter in painters.items():
+    comparison = Comparison.of(results, labels)
+    paths: list[Path] = []
+    for plate in plates(comparison):
         with rc_context(RC):
-            figure = painter(results, with_size)
-        paths.append(save(figure, directory / f"{name}.png"))
+            figure = plate.painter(comparison)
+        paths += save(figure, directory / plate.name)
     return paths
-
-
-def draw_first_look(results: dict[str, Any], labels: Labels) -> Figure:
-    """One page to show: response, longitudinal profile, voxel spectrum and number of hits."""
-    figure = new_figure(11, 8.4)
-    grid = figure.add_gridspec(2, 2)
-    _histogram(figure, grid[0, 0], results, "e_ratio", labels, legend=True)
-    _per_layer(figure, grid[0, 1], results, "layer_energy", "mean energy per layer [MeV]", labels)
-    _histogram(figure, grid[1, 0], results, "voxel_energy", labels, log_y=True)
-    _histogram(figure, grid[1, 1], results, "hits", labels)
-    return figure
-
-
-def draw_response(results: dict[str, Any], labels: Labels) -> Figure:
-    """E_tot / E_inc, and the incident energies behind it."""
-    figure = new_figure(10.5, 4.8)
-    grid = figure.add_gridspec(1, 2)
-    for place, name in zip(_cells(grid), ("e_ratio", "incident_energy"), strict=True):
-        _histogram(figure, place, results, name, labels, legend=True)
-    return figure
-
-
-def draw_longitudinal(results: dict[str, Any], labels: Labels) -> Figure:
-    """Mean energy per layer."""
-    n = len(results["geometry"]["layers"])
-    curves = _profile(results, "layer_energy", np.arange(n + 1) - 0.5, np.ones(n))
-    figure = new_figure(11, 4.8)
-    grid = figure.add_gridspec(1, 2)
-    for place, log in zip(_cells(grid), (False, True), strict=True):
-        axes = panel_axes(figure, place)
-        draw_panel(
-            axes, curves, x_label="layer", y_label="mean energy per layer [MeV]", labels=labels, log_y=log
-        )
-        axes[0].legend(loc="upper right")
-    return figure
-
-
-def draw_radial(results: dict[str, Any], labels: Labels) -> Figure:
-    """Mean energy per ring and area."""
-    edges = np.array(results["radial_edges"])
-    area = np.pi * np.diff(edges**2)
-    curves = _profile(results, "radial_energy", edges, area)
-    figure = new_figure(6, 4.8)
-    axes = panel_axes(figure)
-    label = r"mean energy density [MeV / mm$^2$]"
-    draw_panel(axes, curves, x_label=r"$r$ [mm]", y_label=label, labels=labels, log_y=True)
-    axes[0].legend(loc="upper right")
-    return figure
-
-
-def draw_layer_energies(results: dict[str, Any], labels: Labels) -> Figure:
-    """Energy histograms of six layers along the shower."""
-    layers = _layers_to_show(results)
-    figure = new_figure(13, 7.6)
-    grid = figure.add_gridspec(2, 3)
-    for i, (place, layer) in enumerate(zip(_cells(grid), layers, strict=False)):
-        _histogram(figure, place, results, f"layer_energy/{layer:02d}", labels, legend=i == 0)
-    return figure
-
-
-def draw_voxel_spectrum(results: dict[str, Any], labels: Labels) -> Figure:
-    """Number of voxels per shower over their energy."""
-    figure = new_figure(6.4, 5)
-    _histogram(figure, figure.add_gridspec(1, 1)[0], results, "voxel_energy", labels, legend=True, log_y=True)
-    return figure
-
-
-def draw_hits(results: dict[str, Any], labels: Labels) -> Figure:
-    """Number of hit voxels, their mean per layer, and the fraction of empty voxels in four layers."""
-    figure = new_figure(13, 7.6)
-    grid = figure.add_gridspec(2, 3)
-    _histogram(figure, grid[0, 0], results, "hits", labels, legend=True)
-    _per_layer(figure, grid[0, 1], results, "layer_hits", "mean hit voxels per layer", labels)
-    places = [grid[0, 2], grid[1, 0], grid[1, 1], grid[1, 2]]
-    for place, layer in zip(places, _layers_to_show(results)[1:5], strict=False):
-        _histogram(figure, place, results, f"sparsity/{layer:02d}", labels)
-    return figure
-
-
-def draw_shapes(results: dict[str, Any], labels: Labels, kind: str) -> Figure:
-    """Centres or widths along every axis, in three layers."""
-    known = {record["name"] for record in results["histograms"]}
-    axes = [a for a in ("eta", "phi", "r", "x", "y") if any(n.startswith(f"{kind}_{a}/") for n in known)]
-    layers = _layers_to_show(results)[1:4]
-    figure = new_figure(4.3 * len(layers) + 0.3, 3.7 * len(axes))
-    grid = figure.add_gridspec(len(axes), len(layers))
-    for row, axis in enumerate(axes):
-        for column, layer in enumerate(layers):
-            name = f"{kind}_{axis}/{layer:02d}"
-            if name in known:
-                _histogram(figure, grid[row, column], results, name, labels, legend=row == column == 0)
-    return figure
-
-
-def _cells(grid: GridSpec) -> list[SubplotSpec]:
-    return [grid[i] for i in range(grid.nrows * grid.ncols)]
-
-
-def _per_layer(
-    figure: Figure, place: SubplotSpec, results: dict[str, Any], name: str, y_label: str, labels: Labels
-) -> None:
-    """Mean of an observable over the layer number."""
-    n = len(results["geometry"]["layers"])
-    curves = _profile(results, name, np.arange(n + 1) - 0.5, np.ones(n))
-    draw_panel(panel_axes(figure, place), curves, x_label="layer", y_label=y_label, labels=labels)
-
-
-def _histogram(
-    figure: Figure,
-    place: Any,
-    results: dict[str, Any],
-    name: str,
-    labels: Labels,
-    *,
-    legend: bool = False,
-    log_y: bool = False,
-) -> tuple[Axes, Axes]:
-    record = next(record for record in results["histograms"] if record["name"] == name)
-    axes = panel_axes(figure, place)
-    sizes = results["reference"]["showers"], results["generated"]["showers"]
-    draw_panel(
-        axes,
-        curves_of_histogram(record, sizes),
-        x_label=axis_label(record["observable"]),
-        y_label="voxels per shower and bin" if name == "voxel_energy" else "fraction of showers",
-        labels=labels,
-        title=_caption(record),
-        log_x=record["scale"] == "log",
-        log_y=log_y,
-    )
-    if legend:
-        axes[0].legend(loc="upper left" if record["scale"] == "log" and not log_y else "upper right")
-    return axes
-
-
-def _caption(record: dict[str, Any]) -> str:
-    parts = [layer_title(record["layer"])]
-    if record["separation"] is not None and record["floor"] is not None:
-        parts.append(f"separation {record['separation']:.2g}, floor {record['floor']:.2g}")
-    return ":  ".join(part for part in parts if part)
-
-
-def _profile(results: dict[str, Any], name: str, edges: np.ndarray, area: np.ndarray) -> tuple[Curve, Curve]:
-    mean = results["means"][name]
-    reference, generated = (
-        Curve(edges, np.array(mean[side]["mean"]) / area, np.array(mean[side]["error"]) / area)
-        for side in ("reference", "generated")
-    )
-    return reference, generated
-
-
-def _layers_to_show(results: dict[str, Any]) -> list[int]:
-    """Six different layers spread over the longitudinal profile (all, if there are fewer)."""
-    energies = np.array(results["means"]["layer_energy"]["reference"]["mean"])
-    n = len(energies)
-    if n <= len(QUANTILES):
-        return list(range(n))
-    reached = np.cumsum(energies) / max(float(energies.sum()), 1e-300)
-    chosen: list[int] = []
-    for quantile in QUANTILES:
-        layer = int(np.searchsorted(reached, quantile))
-        chosen.append(max(min(layer, n - 1), chosen[-1] + 1 if chosen else 0))
-    return [layer for layer in chosen if layer < n]
-
-
-def _with_sizes(results: dict[str, Any], labels: Labels) -> Labels:
-    sizes = results["reference"]["showers"], results["generated"]["showers"]
-    return f"{labels[0]} ({sizes[0]:,} showers)", f"{labels[1]} ({sizes[1]:,} showers)"

@@ -1,122 +1,164 @@
-"""Pages that show everything at once: separation powers against their floors, and the average shower."""
+"""Separation powers and chi2 of all histograms beside their floors."""
 
 from __future__ import annotations
 
-__all__ = ["draw_average_shower", "draw_overview"]
+__all__ = ["draw_chi2", "draw_overview", "has_chi2"]
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, NullFormatter
 
-from caloray.report.style import GENERATED, REFERENCE, REFERENCE_EDGE, new_figure
-
-Labels = tuple[str, str]
-
-TITLES = {
-    "e_ratio": r"$E_\mathrm{tot}/E_\mathrm{inc}$",
-    "incident_energy": r"$E_\mathrm{inc}$",
-    "hits": "hit voxels",
-    "voxel_energy": "voxel energy",
-    "layer_energy": "layer energies",
-    "sparsity": "sparsity",
-    "centre_eta": r"centres $\eta$",
-    "centre_phi": r"centres $\varphi$",
-    "centre_r": r"centres $r$",
-    "centre_x": r"centres $x$",
-    "centre_y": r"centres $y$",
-    "width_eta": r"widths $\eta$",
-    "width_phi": r"widths $\varphi$",
-    "width_r": r"widths $r$",
-    "width_x": r"widths $x$",
-    "width_y": r"widths $y$",
-}
+from caloray.report.comparison import Comparison, Model, Record
+from caloray.report.style import REFERENCE, REFERENCE_EDGE, new_figure, title_of
 
 
-def draw_overview(results: dict[str, Any], labels: Labels) -> Figure:
+@dataclass(frozen=True)
+class Keys:
+    """Where a histogram's record keeps a number, its floor and the floor's spread."""
+
+    value: str
+    floor: str
+    spread: str
+    label: str
+
+
+SEPARATION = Keys("separation", "floor", "floor_spread", "separation power")
+CHI2 = Keys("chi2_per_ndf", "chi2_floor", "chi2_floor_spread", r"$\chi^2$/NDF")
+
+
+def draw_overview(comparison: Comparison) -> Figure:
     """All separation powers beside their floors: one row per observable, one panel per layered observable."""
-    layered = [row["observable"] for row in results["separations"] if row["worst_layer"] is not None]
-    rows = -(-len(layered) // 4)
-    figure = new_figure(14, 4.2 + 2.9 * rows)
-    figure.suptitle(f"Separation power: {labels[1]} against {labels[0]}", fontsize=13)
-    grid = figure.add_gridspec(rows + 1, 4, height_ratios=[1.35] + [1.0] * rows)
-    _table_panel(figure.add_subplot(grid[0, :]), results["separations"])
-    for i, observable in enumerate(layered):
-        axes = figure.add_subplot(grid[1 + i // 4, i % 4])
-        _layer_panel(axes, [r for r in results["histograms"] if r["observable"] == observable], legend=i == 0)
-        axes.set_title(TITLES.get(observable, observable), loc="left", fontsize=10.5)
-    return figure
+    return _draw(comparison, SEPARATION, "Separation power (mean over layers)")
 
 
-def draw_average_shower(results: dict[str, Any], labels: Labels) -> Figure:
-    """Mean energy density over layer and radius for both samples, and their ratio."""
-    edges = np.array(results["radial_edges"])
-    area = np.pi * np.diff(edges**2)
-    maps = [np.array(results["average_shower"][side]) / area for side in ("reference", "generated")]
-    layers = np.arange(len(maps[0]) + 1) - 0.5
-    figure = new_figure(14.5, 4.4)
-    panels = figure.subplots(1, 3, sharey=True)
-    top = max(float(maps[0].max()), 1e-12)
-    for axes, values, label in zip(panels, maps, labels, strict=False):
-        shown = np.where(values > 0, values, np.nan).T
-        mesh = axes.pcolormesh(layers, edges, shown, norm=LogNorm(top * 1e-5, top), cmap="viridis")
-        axes.set_title(label, loc="left")
-    figure.colorbar(mesh, ax=panels[1], label=r"mean energy density [MeV / mm$^2$]")
-    filled = maps[0] > top * 1e-4
-    ratio = np.where(filled, maps[1] / np.where(filled, maps[0], 1.0), np.nan).T
-    mesh = panels[2].pcolormesh(layers, edges, ratio, vmin=0.8, vmax=1.2, cmap="RdBu_r")
-    panels[2].set_title("ratio", loc="left")
-    figure.colorbar(mesh, ax=panels[2], extend="both")
-    for axes in panels:
-        axes.set_xlabel("layer")
-        axes.grid(visible=False)
-    panels[0].set_ylabel(r"$r$ [mm]")
-    return figure
+def draw_chi2(comparison: Comparison) -> Figure:
+    """chi2/NDF of every histogram beside its floor, in the same order."""
+    return _draw(comparison, CHI2, r"$\chi^2$/NDF (mean over layers)")
 
 
-def _table_panel(axes: Axes, rows: list[dict[str, Any]]) -> None:
-    """Values and floors of all observables side by side on a logarithmic axis."""
-    shown = [row for row in rows if row["separation"] is not None]
-    positions = [float(i) for i in range(len(shown))]
-    floors = np.array([row["floor"] or np.nan for row in shown])
-    spread = np.array([row["floor_spread"] or 0.0 for row in shown])
-    values = np.array([row["separation"] for row in shown])
-    axes.bar(
-        positions, floors, width=0.6, color=REFERENCE, edgecolor=REFERENCE_EDGE, label="floor (Geant4 halves)"
+def has_chi2(comparison: Comparison) -> bool:
+    """Whether the records hold chi2."""
+    return all(
+        any(one.get("chi2_per_ndf") is not None for one in model.record["histograms"])
+        for model in comparison.models
     )
-    axes.errorbar(positions, floors, yerr=spread, fmt="none", color=REFERENCE_EDGE, capsize=3)
-    axes.plot(positions, values, "D", color=GENERATED, markersize=6, label="separation power")
-    for position, row in zip(positions, shown, strict=True):
-        if row["ratio"] is not None:
-            height = 1.25 * max(row["separation"], (row["floor"] or 0) + (row["floor_spread"] or 0))
-            axes.text(position, height, f"×{row['ratio']:.2f}", ha="center", va="bottom", fontsize=9)
+
+
+def _draw(comparison: Comparison, keys: Keys, title: str) -> Figure:
+    groups = _groups(comparison.first["histograms"])
+    layered = [
+        name for name, members in groups.items() if len(members) > 1 and members[0]["layer"] is not None
+    ]
+    columns = min((4, 5), key=lambda n: -len(layered) % n)
+    rows = -(-len(layered) // columns)
+    figure = new_figure(14, 4.4 + 2.9 * rows)
+    names = ", ".join(model.label for model in comparison.models)
+    figure.suptitle(f"{title}: {names} against {comparison.reference_label}", fontsize=12)
+    grid = figure.add_gridspec(rows + 1, columns, height_ratios=[1.35] + [1.0] * rows)
+    _summary_panel(figure.add_subplot(grid[0, :]), comparison, list(groups), keys)
+    for i, observable in enumerate(layered):
+        axes = figure.add_subplot(grid[1 + i // columns, i % columns])
+        _layer_panel(axes, comparison, observable, keys)
+        axes.set_title(title_of(observable), loc="left", fontsize=10.5)
+    return figure
+
+
+def _groups(records: Sequence[Record]) -> dict[str, list[Record]]:
+    groups: dict[str, list[Record]] = {}
+    for record in records:
+        groups.setdefault(str(record["observable"]), []).append(record)
+    return groups
+
+
+def _numbers(records: Sequence[Record], key: str) -> np.ndarray:
+    return np.array([np.nan if record.get(key) is None else record[key] for record in records], dtype=float)
+
+
+def _mean(model: Model, observable: str, keys: Keys) -> tuple[float, float, float]:
+    """Value, floor and spread of an observable, averaged over its histograms."""
+    if keys is SEPARATION:
+        rows = [row for row in model.record["separations"] if row["observable"] == observable]
+        found = [_numbers(rows, key) for key in (keys.value, keys.floor, keys.spread)]
+        return tuple(float(part[0]) if len(part) else np.nan for part in found)  # type: ignore[return-value]
+    members = [record for record in model.record["histograms"] if record["observable"] == observable]
+    value, floor, spread = (_numbers(members, key) for key in (keys.value, keys.floor, keys.spread))
+    known = np.isfinite(value) & np.isfinite(floor)
+    if not known.any():
+        return np.nan, np.nan, np.nan
+    return float(value[known].mean()), float(floor[known].mean()), float(np.nanmean(spread[known]))
+
+
+def _summary_panel(axes: Axes, comparison: Comparison, observables: Sequence[str], keys: Keys) -> None:
+    """Values and floors of all observables side by side on a logarithmic axis."""
+    number = len(comparison.models)
+    width = 0.66 / number
+    shown = [name for name in observables if np.isfinite(_mean(comparison.models[0], name, keys)[0])]
+    places = np.arange(len(shown), dtype=float)
+    for model in comparison.models:
+        value, floor, spread = np.array([_mean(model, name, keys) for name in shown]).T
+        at = places + (model.number + 0.5 - 0.5 * number) * width
+        bar: dict[str, Any] = {"color": REFERENCE, "edgecolor": REFERENCE_EDGE}
+        label = f"floor ({comparison.reference_short} halves)" if not model.number else None
+        axes.bar(at, floor, width=0.92 * width, label=label, **bar)
+        axes.errorbar(at, floor, yerr=np.nan_to_num(spread), fmt="none", color=REFERENCE_EDGE, capsize=3)
+        name = keys.label if comparison.single else model.short
+        positive = np.where(value > 0, value, np.nan)
+        axes.plot(
+            at, positive, model.marker if number > 1 else "D", color=model.colour, markersize=6, label=name
+        )
+        if comparison.single:
+            _write_ratios(axes, at, value, floor, spread)
     axes.set_yscale("log")
     low, high = axes.get_ylim()
-    axes.set_ylim(low, high * 3)
-    axes.set_xticks(positions, [TITLES.get(row["observable"], row["observable"]) for row in shown])
+    axes.set_ylim(low, high * 4)
+    axes.set_xlim(-0.6, len(shown) - 0.4)
+    axes.set_xticks(places, [title_of(name) for name in shown], rotation=25 if len(shown) > 12 else 0)
     axes.tick_params(axis="x", which="minor", bottom=False, top=False)
-    axes.set_ylabel("separation power\n(mean over layers)")
-    axes.legend(loc="upper right", ncols=2)
+    axes.set_ylabel(keys.label)
+    axes.legend(loc="upper right", ncols=2 if number < 3 else 4)
 
 
-def _layer_panel(axes: Axes, records: list[dict[str, Any]], *, legend: bool) -> None:
-    layers = np.array([record["layer"] for record in records])
-    floor, spread, value = (
-        np.array([np.nan if record[key] is None else record[key] for record in records], dtype=float)
-        for key in ("floor", "floor_spread", "separation")
-    )
-    finite = np.concatenate([value[value > 0], floor[floor > 0]])
+def _write_ratios(
+    axes: Axes, at: np.ndarray, value: np.ndarray, floor: np.ndarray, spread: np.ndarray
+) -> None:
+    for place, top, base, error in zip(at, value, floor, np.nan_to_num(spread), strict=True):
+        if np.isfinite(base) and base > 0 and top > 0:
+            height = 1.25 * max(top, base + error)
+            axes.text(place, height, _times(top / base), ha="center", va="bottom", fontsize=9)
+
+
+def _times(ratio: float) -> str:
+    return f"×{ratio:.2f}" if ratio < 10 else f"×{ratio:,.0f}"
+
+
+def _layer_panel(axes: Axes, comparison: Comparison, observable: str, keys: Keys) -> None:
+    """One observable over the layers; the floor is the first model's, others differ with their size only."""
+    values = []
+    for model in comparison.models:
+        records = [r for r in model.record["histograms"] if r["observable"] == observable]
+        layers = np.array([record["layer"] for record in records])
+        value, floor, spread = (_numbers(records, key) for key in (keys.value, keys.floor, keys.spread))
+        values.append((model, layers, value))
+        if not model.number:
+            base = layers, floor, np.nan_to_num(spread)
+    layers, floor, spread = base
+    every = np.concatenate([*(value for _, _, value in values), floor])
+    finite = every[np.isfinite(every) & (every > 0)]
     top = float(finite.max(initial=1e-9))
     bottom = max(0.4 * float(finite.min(initial=top)), 3e-4 * top)
     low, high = np.maximum(floor - spread, bottom), np.maximum(floor + spread, bottom)
     axes.fill_between(layers, low, high, color=REFERENCE, label="floor ± spread")
     axes.plot(layers, np.maximum(floor, bottom), color=REFERENCE_EDGE, linewidth=1)
-    shown = np.where(value > bottom, value, np.nan)
-    axes.plot(layers, shown, ".-", color=GENERATED, linewidth=0.9, markersize=4, label="separation power")
+    for model, places, value in values:
+        shown = np.where(value > bottom, value, np.nan)
+        axes.plot(places, shown, f"{model.marker}-", color=model.colour, linewidth=0.9, markersize=3)
     axes.set_yscale("log")
-    axes.set_ylim(bottom, 4 * top)
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.set_ylim(min(bottom, 0.1 * top), 2 * top)
     axes.set_xlabel("layer")
-    if legend:
-        axes.legend(loc="upper left")
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=(1, 2, 5, 10)))

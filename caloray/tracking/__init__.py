@@ -16,6 +16,7 @@ __all__ = [
     "Tracker",
     "TrackingConfig",
     "attach",
+    "attach_to_directory",
     "flatten",
     "open_tracker",
     "redact",
@@ -28,7 +29,7 @@ from pathlib import Path
 from typing import Protocol
 
 from caloray.errors import ConfigError
-from caloray.tracking.attach import attach
+from caloray.tracking.attach import attach, attach_to_directory
 from caloray.tracking.mirror import MlflowTracker, TrackingConfig
 from caloray.tracking.state import STATE, Status, TrackingState
 from caloray.tracking.text import flatten, redact

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["attach"]
+__all__ = ["attach", "attach_to_directory"]
 
 import os
 from collections.abc import Mapping
@@ -10,6 +10,7 @@ from pathlib import Path
 
 from caloray.errors import ConfigError
 from caloray.tracking.client import connect, log_artifact, now
+from caloray.tracking.state import STATE, TrackingState
 from caloray.tracking.text import redact
 
 
@@ -50,3 +51,18 @@ def attach(
             f"MLflow run {run_id} at {redact(address)}: {reason}",
             hint="check the id and MLFLOW_TRACKING_URI; the results themselves are on disk",
         ) from error
+
+
+def attach_to_directory(run: Path, metrics: Mapping[str, float], artifacts: Mapping[str, Path]) -> None:
+    """The same for the MLflow run of a run directory.
+
+    Raises:
+        ConfigError: The directory holds no run that MLflow knows, or the server does not answer.
+    """
+    state = TrackingState.load(run / STATE)
+    if state is None or "" not in state.runs:
+        raise ConfigError(
+            f"{run}: no {STATE} of a run that has reached MLflow",
+            hint="give the directory of a tracked run, or --mlflow-run with an id",
+        )
+    attach(state.runs[""], metrics, artifacts, os.environ.get("MLFLOW_TRACKING_URI") or state.uri)

@@ -29,7 +29,7 @@ def pair(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def run(*words: object) -> int:
-    return main(["evaluate", *map(str, words)])
+    return main(["evaluate", "--quick", *map(str, words)])
 
 
 def test_prints_values_beside_floors(
@@ -64,18 +64,23 @@ def test_json_and_figures(
 ) -> None:
     drawn = []
 
-    def draw(results: dict[str, Any], directory: Path) -> list[Path]:
-        drawn.append(results["schema"])
+    def draw(results: list[dict[str, Any]], directory: Path, labels: tuple[str, ...]) -> list[Path]:
+        drawn.extend((*labels, *(one["schema"] for one in results)))
         return [directory / "01.png"]
 
+    def write_page(results: Any, labels: tuple[str, ...], figures: Path, path: Path) -> Path:
+        return path
+
     monkeypatch.setattr("caloray.report.draw", draw)
+    monkeypatch.setattr("caloray.report.write_page", write_page)
     assert run(*pair, "-o", tmp_path / "out", "--json", "--threshold", "0.1", "--seed", "5") == 0
     facts = json.loads(capsys.readouterr().out)
     assert facts["threshold"] == 0.1
     assert facts["seed"] == 5
-    assert len(facts["separations"]) == 12
+    assert len(facts["separations"]) == 18
     assert facts["figures"] == [str(tmp_path / "out" / "figures" / "01.png")]
-    assert drawn == ["caloray-results/1"]
+    assert drawn == ["Geant4", "flow.hdf5", "caloray-results/2"]
+    assert facts["page"] == str(tmp_path / "out" / "report.html")
 
 
 def test_split_of_a_shard_directory(

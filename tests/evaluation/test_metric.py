@@ -49,6 +49,7 @@ def test_a_number_that_is_none_is_refused(name: str) -> None:
 def test_matched_is_mean_and_sample_deviation() -> None:
     found = matched([1.0, 2.0, 6.0], [4.0, 5.0, 6.0])
     assert found == {"floor": 3.0, "spread": pytest.approx(np.sqrt(7.0)), "matched": 5.0, "pairs": 3}
+    assert matched([0.1 + 0.2, 0.3, 0.3], [0.3, 0.3, 0.3])["spread"] == 0.0
     with pytest.raises(NumericalError, match="2 floor and 2 matched"):
         matched([1.0, 2.0], [1.0, 2.0])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,18 @@ import numpy as np
 import pytest
 
 from caloray.errors import ConfigError, DataError, GeometryError
-from caloray.evaluation import Results, default_threshold, evaluate
+from caloray.evaluation import Results, default_threshold
 from caloray.evaluation.axes import build_axes
 from caloray.evaluation.means import compare_means, compare_widths
-from caloray.evaluation.run import find_extremes, reduce_showers
+from caloray.evaluation.passes import PassSettings, find_extremes, reduce_showers
+from caloray.evaluation.run import evaluate as evaluate_fully
 from caloray.evaluation.sample import column_spans
+from caloray.evaluation.settings import QUICK
 from caloray.geometry import load_geometry
 from caloray.io.source import open_source
 from caloray.showers import Showers
+
+evaluate = partial(evaluate_fully, metrics=QUICK)
 
 REFERENCE = Path(os.environ.get("CALORAY_REFERENCE", Path(__file__).parents[3] / "shared"))
 OFFICIAL = {
@@ -100,10 +105,11 @@ def test_order_chunks_and_merging_change_nothing(record: dict[str, Any], halves:
 
     first = halves[0]
     cut = default_threshold(first.geometry)
-    axes = build_axes(first.geometry, cut, find_extremes(first, cut))
-    whole = reduce_showers(first, axes, cut, 3, 5)
+    settings = PassSettings(cut, seed=3, n_halvings=5)
+    axes = build_axes(first.geometry, cut, find_extremes(first, settings))
+    whole, _ = reduce_showers(first, axes, settings)
     parts = [
-        reduce_showers(source(first.showers.select(slice(a, b)), first.geometry), axes, cut, 3, 5)
+        reduce_showers(source(first.showers.select(slice(a, b)), first.geometry), axes, settings)[0]
         for a, b in ((300, 750), (0, 300))
     ]
     parts[0].merge(parts[1])
@@ -156,10 +162,10 @@ def test_errors_of_means_with_the_same_energies(halves: Any) -> None:
     """What follows the incident energy alone has no error in the ratio; without pairing it has."""
     first = halves[0]
     geometry, cut = first.geometry, 0.0
-    axes = build_axes(geometry, cut, find_extremes(first, cut))
+    axes = build_axes(geometry, cut, find_extremes(first, PassSettings(cut)))
     voxels = np.zeros_like(first.showers.voxels)
     voxels[:, 0] = first.showers.incident_energies * 0.5
-    sample = reduce_showers(changed(first, voxels=voxels), axes, cut)
+    sample, _ = reduce_showers(changed(first, voxels=voxels), axes, PassSettings(cut))
     paired = compare_means(sample, sample, same_energies=True)["layer_energy"]["ratio"]
     loose = compare_means(sample, sample, same_energies=False)["layer_energy"]["ratio"]
     assert paired["value"][0] == loose["value"][0] == 1
@@ -173,8 +179,8 @@ def test_errors_of_means_with_the_same_energies(halves: Any) -> None:
 def test_error_of_the_width_agrees_with_a_bootstrap(halves: Any) -> None:
     first = halves[0]
     cut = default_threshold(first.geometry)
-    axes = build_axes(first.geometry, cut, find_extremes(first, cut))
-    sample = reduce_showers(first, axes, cut)
+    axes = build_axes(first.geometry, cut, find_extremes(first, PassSettings(cut)))
+    sample, _ = reduce_showers(first, axes, PassSettings(cut))
     found = compare_widths(sample, sample)["reference"]
     ratio = first.showers.voxels.sum(axis=1, dtype=float) / first.showers.incident_energies
     rng = np.random.default_rng(0)
@@ -214,7 +220,7 @@ def test_official_ranges_of_dataset_1(source: Any) -> None:
     geometry = load_geometry("ds1_pions")
     voxels = np.ones((30, geometry.n_voxels), dtype=np.float32) * 5
     showers = source(Showers(np.full(30, 4e3), voxels, np.arange(30)), geometry)
-    axes = {axis.name: axis for axis in build_axes(geometry, 1.0, find_extremes(showers, 1.0))}
+    axes = {axis.name: axis for axis in build_axes(geometry, 1.0, find_extremes(showers, PassSettings(1.0)))}
     ids = [layer.id for layer in geometry.layers]
     assert [int(axes[f"centre_r/{i:02d}"].edges[-1]) for i in range(7)] == [
         1500 if one in {12, 13, 14} else 500 for one in ids
@@ -234,7 +240,7 @@ def test_saves_and_loads(record: dict[str, Any], tmp_path: Path) -> None:
     assert path.name == "results.json"
     assert Results.load(path).data == record
     path.write_text('{"schema": "other/9"}')
-    with pytest.raises(DataError, match=r"schema 'other/9', expected 'caloray-results/1'"):
+    with pytest.raises(DataError, match=r"schema 'other/9', expected 'caloray-results/2'"):
         Results.load(path)
     path.write_text("<html>")
     with pytest.raises(DataError, match="no results can be read"):

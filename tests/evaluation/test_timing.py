@@ -1,0 +1,114 @@
+"""The record of a timing, on the toy model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from caloray.bundle import Bundle
+from caloray.errors import ConfigError, DataError, GeometryError
+from caloray.evaluation.parameters import count_parameters
+from caloray.evaluation.timing import SCHEMA, TimingSettings, add_geant4, time_bundle
+from caloray.io.challenge import write_challenge
+from caloray.io.origin import geant4_time
+
+SAMPLE = Path(__file__).parents[2] / "data" / "geant4_par04_ds2.hdf5"
+QUICK = TimingSettings(batches=(1, 3, 20), repetitions=2, limit=1.5)
+
+
+@pytest.fixture(scope="module")
+def record(bundle_path):
+    return time_bundle(bundle_path, QUICK)
+
+
+@pytest.fixture
+def geant4(toy, tmp_path):
+    """A file of the toy detector with 50 CPU seconds for its 100 showers."""
+
+    def write(**attrs):
+        path = tmp_path / "geant4.hdf5"
+        write_challenge(path, toy.GEOMETRY, [toy.showers(100)], attrs=attrs)
+        return "geant4.hdf5", geant4_time(path, toy.GEOMETRY)
+
+    return write
+
+
+def test_structure(record, bundle_path):
+    bundle = Bundle.load(bundle_path)
+    assert record["schema"] == SCHEMA
+    assert record["bundle"] == bundle.digest
+    assert record["energies"] == [pytest.approx(value) for value in bundle.energy_range]
+    assert record["threads"] == 1
+    assert record["machine"]["cpu"] == record["hardware"] != ""
+    assert record["machine"]["torch"] == str(torch.__version__)
+    assert record["load_s"] > 0
+    assert record["geant4"] is None
+    assert [item["batch"] for item in record["measurements"]] == [1, 3, 20]
+    assert [item["rows_at_once"] for item in record["measurements"]] == [1, 3, 8]
+    for item in record["measurements"]:
+        assert item["skipped"] is None
+        assert item["first_s"] > 0
+        assert item["showers"] > 0
+        assert item["ms"]["least"] <= item["ms"]["median"]
+        assert item["peak_memory_mb"] > 1
+        assert item["peak_gpu_mb"] is None
+    peaks = [item["peak_memory_mb"] for item in record["measurements"]]
+    assert peaks == sorted(peaks)
+    json.dumps(record, allow_nan=False)
+
+
+def test_parameters_are_those_of_the_flows(record, toy, bundle_path):
+    flows = {name: toy.scheme().component(name).build() for name in toy.COMPONENTS}
+    expected = {name: sum(p.numel() for p in flow.parameters()) for name, flow in flows.items()}
+    found = count_parameters(Bundle.load(bundle_path).file)
+    assert dict(found.components) == expected
+    assert found.training == found.generation == sum(expected.values())
+    assert record["parameters"] == found.to_dict()
+
+
+def test_threads_are_put_back(bundle_path):
+    before = torch.get_num_threads()
+    record = time_bundle(bundle_path, TimingSettings(batches=(1,), repetitions=1, threads=before + 1))
+    assert torch.get_num_threads() == before
+    assert record["threads"] == before + 1
+
+
+def test_speed_up(record, geant4):
+    found = add_geant4(record, *geant4(cpu_s=50.0))["geant4"]
+    assert found["seconds"] == pytest.approx(0.5)
+    assert found["showers"] == 100
+    for row, item in zip(found["speed_up"], record["measurements"], strict=True):
+        assert row["value"] == pytest.approx(500.0 / item["ms"]["median"])
+        assert row["low"] <= row["value"] <= row["high"]
+    assert record["geant4"] is None
+
+
+def test_speed_up_is_for_one_thread(record, geant4):
+    found = add_geant4(record | {"threads": 2}, *geant4(cpu_s=50.0))["geant4"]
+    assert found["speed_up"] == []
+    assert "one CPU thread only" in found["note"]
+
+
+def test_other_energies_are_noted(record, geant4):
+    found = add_geant4(record, *geant4(cpu_s=50.0, emin=1e3, emax=1e6))["geant4"]
+    assert "for 1000 to 1e+06 MeV" in found["note"]
+
+
+def test_unknown_time_of_geant4(record, geant4):
+    found = add_geant4(record, *geant4())["geant4"]
+    assert found["seconds"] is None
+    assert found["speed_up"] == []
+    assert "'cpu_s'" in found["note"]
+
+
+def test_troubles(bundle_path, tmp_path):
+    with pytest.raises(GeometryError, match="ds2"):
+        time_bundle(bundle_path, QUICK, reference=SAMPLE)
+    with pytest.raises(DataError, match="nowhere"):
+        time_bundle(bundle_path, QUICK, reference=tmp_path / "nowhere")
+    for wrong in ({"batches": (0,)}, {"batches": ()}, {"repetitions": 0}, {"threads": 0}, {"limit": 0.0}):
+        with pytest.raises(ConfigError, match="timing"):
+            TimingSettings(**wrong)
