@@ -35,8 +35,13 @@ Split = Annotated[
     str | None, typer.Option(help="Split of a reference shard directory (train, validation, test).")
 ]
 Training = Annotated[Path | None, typer.Option(help="Showers the model was trained on: is it copying them?")]
-Timing = Annotated[Path | None, typer.Option(help="Record of `caloray model time`, to show on the page.")]
-Diphoton = Annotated[Path | None, typer.Option(help="Record of `caloray diphoton`, to show on the page.")]
+Timing = Annotated[
+    list[Path] | None,
+    typer.Option(help="Record of `caloray model time`, once per GENERATED, for the page."),
+]
+Diphoton = Annotated[
+    list[Path] | None, typer.Option(help="Record of `caloray diphoton`, once per GENERATED, for the page.")
+]
 Workers = Annotated[
     int, typer.Option(min=0, help="Read the showers with so many Ray workers; 0: in this process.")
 ]
@@ -76,10 +81,10 @@ def evaluate(
     """
     settings = _settings(classifiers, device, quick=quick)
     names = _labels(generated, label)
-    _require_files(reference, *generated, *(path for path in (training, timing, diphoton, run) if path))
+    _require_files(reference, *generated, *(path for path in (training, run) if path))
     if split is None:
         _warn_of_training_rows(reference)
-    extras = {"timing": _record(timing), "diphoton": _record(diphoton)}
+    extras = {"timing": _records("timing", timing, names), "diphoton": _records("diphoton", diphoton, names)}
     results = _compare(
         _open(reference, split),
         dict(zip(names, map(_open, generated), strict=True)),
@@ -90,8 +95,8 @@ def evaluate(
         seed=seed,
         metrics=settings,
     )
-    for one in results:
-        one.data.update({key: value for key, value in extras.items() if value is not None})
+    for i, one in enumerate(results):
+        one.data.update({key: values[i] for key, values in extras.items() if values})
     paths = _save(results, names, output)
     pictures, page = _draw(results, names, output) if figures else ([], None)
     _track(results, names, output, run, mlflow_run)
@@ -159,15 +164,26 @@ def _warn_of_training_rows(reference: Path) -> None:
         )
 
 
-def _record(path: Path | None) -> Any:
+def _records(what: str, paths: Sequence[Path] | None, names: Sequence[str]) -> list[Any]:
+    """One JSON record per model, or none at all."""
     import json
 
-    if path is None:
-        return None
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: no record can be read ({error})", hint="make it anew") from error
+    if paths and len(paths) != len(names):
+        raise ConfigError(
+            f"--{what}: {len(paths)} records for {len(names)} samples",
+            hint="give it once per sample, in order",
+        )
+    records = []
+    for path in paths or ():
+        try:
+            record = json.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path}: no record can be read ({error})", hint="make it anew") from error
+        found = record.get("schema") if isinstance(record, dict) else None
+        if not str(found).startswith(f"caloray-{what}/"):
+            raise DataError(f"{path}: schema {found!r}, expected caloray-{what}", hint="make it anew")
+        records.append(record)
+    return records
 
 
 def _compare(

@@ -126,6 +126,11 @@ def inputs_table(comparison: Comparison) -> Html:
         )
         for what, name, side in sides
     ]
+    rows += [
+        (f"{what} file", join([f"{name}: {file['name']}, sha256 ", element("code", file["sha256"])]))
+        for what, name, side in sides
+        for file in side.get("files") or ()
+    ]
     rows.append(("readout", join([f"{kinds}, ", element("code", first["geometry"]["digest"])])))
     rows.append(("threshold", f"{number(first['threshold'])} MeV"))
     for model in comparison.models:
@@ -138,8 +143,8 @@ def inputs_table(comparison: Comparison) -> Html:
             rows.append((f"incident energies{label}", text))
         rows.append((f"seed, halvings{label}", f"{record['seed']}, {record['halvings']}"))
         rows.append((f"caloray, schema{label}", f"{record['caloray']}, {record['schema']}"))
-        for key in ("sources", "versions", "settings"):
-            found = _flat(record.get(key) or {}, "" if key == "sources" else key)
+        for key in ("versions", "settings"):
+            found = _flat(record.get(key) or {}, key)
             rows += [(f"{name}{label}", element("code", value_text(value))) for name, value in found]
     return table(("what", "which"), rows)
 

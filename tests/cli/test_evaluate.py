@@ -108,3 +108,52 @@ def test_troubles(pair: tuple[Path, Path], tmp_path: Path, capsys: pytest.Captur
     assert "6480 voxels" in capsys.readouterr().err
     assert run(pair[0], pair[0], "-o", tmp_path / "out", "--no-figures") == 0
     assert "warning: reference and generated are the same showers" in capsys.readouterr().err
+
+
+def test_several_models_on_one_page(
+    pair: tuple[Path, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("caloray.report.draw", lambda records, directory, labels: [])
+    out = tmp_path / "out"
+    assert run(pair[0], pair[1], pair[0], "-o", out, "--label", "flow", "--label", "geant4 again") == 0
+    for folder in ("flow", "geant4_again"):
+        assert json.loads((out / folder / "results.json").read_text())["generated"]["showers"] == 100
+    page = (out / "report.html").read_text()
+    assert "flow" in page
+    assert "geant4 again" in page
+    assert str(out / "report.html") in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "message"),
+    [
+        (("--label", "a", "--label", "b"), 78, "2 labels for 1 samples"),
+        (("--classifiers", "forest"), 78, "--classifiers 'forest': expected one of none, trees"),
+        (("--timing", "nowhere.json"), 65, "nowhere.json: no record can be read"),
+        (("--run", "."), 78, "no tracking.json of a run that has reached MLflow"),
+        (("--training", "nowhere"), 65, "nowhere: no such file"),
+    ],
+)
+def test_options_that_cannot_be(
+    pair: tuple[Path, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    words: tuple[str, ...],
+    status: int,
+    message: str,
+) -> None:
+    assert run(*pair, "-o", tmp_path / "out", "--no-figures", *words) == status
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+
+
+def test_a_record_of_something_else(
+    pair: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "time.json").write_text('{"schema": "caloray-diphoton/1"}')
+    assert run(*pair, "-o", tmp_path / "out", "--timing", tmp_path / "time.json") == 65
+    assert "schema 'caloray-diphoton/1', expected caloray-timing" in capsys.readouterr().err

@@ -13,7 +13,7 @@ import pytest
 
 from caloray.distributed.loop import FileStop
 from caloray.distributed.outline import outline_training
-from caloray.distributed.pipeline import _all_or_error, _numbers
+from caloray.distributed.pipeline import _all_or_error
 from caloray.distributed.progress import ProgressReader
 from caloray.distributed.run_directory import RunDirectory
 from caloray.distributed.train import _explained, _run_name
@@ -123,16 +123,6 @@ def test_the_kept_config_has_no_credentials(toy: Any, tmp_path: Path) -> None:
     config = toy.config(tmp_path / "run", tracking={"uri": "https://me:geheim@host"})
     RunDirectory.of(config).write_config(config)
     assert "geheim" not in (tmp_path / "run" / "config.json").read_text()
-
-
-def test_ratios_of_an_evaluation_become_metrics() -> None:
-    summary = {
-        "e_ratio_mean": {"reference": {"value": 0.8}, "ratio": {"value": 1.01, "error": 0.1}},
-        "e_ratio_width": {"ratio": None},
-        "layers": [{"ratio": 1.0}],
-        "worst_layer": {"layer": 3, "ratio": 0.9},
-    }
-    assert _numbers(summary) == {"e_ratio_mean_ratio": 1.01, "worst_layer_ratio": 0.9}
 
 
 def test_resources_as_ray_names_them() -> None:

@@ -286,3 +286,22 @@ def test_official_separation_powers() -> None:
             compared += 1
     assert not official
     assert compared == 2 + 5 * 45
+
+
+def test_numbers_for_a_tracker(record: dict[str, Any]) -> None:
+    metric = {"name": "fpd", "value": 0.5, "floor": 0.1, "significance": None}
+    summary = {
+        "e_ratio_mean": {"reference": {"value": 0.8}, "ratio": {"value": 1.01, "error": 0.1}},
+        "e_ratio_width": {"ratio": None},
+        "layers": [{"ratio": 1.0}],
+        "worst_layer": {"layer": 3, "ratio": 0.9},
+    }
+    rows = [{"observable": "hits", "separation": 0.25}, {"observable": "start", "separation": None}]
+    found = Results(record | {"metrics": [metric], "summary": summary, "separations": rows}).numbers()
+    assert found == {
+        "e_ratio_mean_ratio": 1.01,
+        "worst_layer_ratio": 0.9,
+        "fpd/value": 0.5,
+        "fpd/floor": 0.1,
+        "separation/hits": 0.25,
+    }

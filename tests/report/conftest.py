@@ -199,7 +199,7 @@ def extras(shift: float) -> dict[str, Any]:
         "classifiers": [classifier(0.6173 + 0.1 * shift)],
         "timing": timing(1.0 + shift),
         "diphoton": None,
-        "sources": {"files": {"reference": "ref.hdf5"}, "versions": {"numpy": "2.4.6"}},
+        "versions": {"numpy": "2.4.6"},
     }
 
 

@@ -98,7 +98,8 @@ def test_strings_from_files_are_escaped(make: Any, figures: Path) -> None:
     record["reference"]["name"] = EVIL
     record["geometry"]["name"] = EVIL
     record["warnings"] = [EVIL]
-    record["sources"] = {EVIL: {EVIL: EVIL}}
+    record["versions"] = {EVIL: EVIL}
+    record["reference"]["files"] = [{"name": EVIL, "sha256": EVIL}]
     record["metrics"][0] |= {"label": EVIL, "note": EVIL, "settings": {EVIL: EVIL}}
     record["classifiers"][0] |= {"title": EVIL, "settings": {EVIL: [EVIL]}}
     record["separations"][0]["observable"] = EVIL
@@ -173,7 +174,7 @@ def test_the_verdict_puts_the_worst_first(make: Any, figures: Path) -> None:
 
 def test_a_record_without_anything_new(make: Any, figures: Path) -> None:
     record = make()
-    for key in ("metrics", "classifiers", "correlations", "average_voxels", "timing", "diphoton", "sources"):
+    for key in ("metrics", "classifiers", "correlations", "average_voxels", "timing", "diphoton", "versions"):
         del record[key]
     record["warnings"] = []
     page = written(record, None, figures)[1]
