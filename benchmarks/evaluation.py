@@ -26,6 +26,9 @@ from typing import Any
 import numpy as np
 
 from caloray.evaluation.axes import default_threshold
+from caloray.evaluation.fpd import fpd
+from caloray.evaluation.kpd import kpd
+from caloray.evaluation.metric import Metric
 from caloray.evaluation.passes import InProcess, PassSettings
 from caloray.geometry import Geometry
 from caloray.io.challenge import write_challenge
@@ -71,10 +74,16 @@ def make_features(state: State) -> None:
     state.made["features"] = [state.made[f"{side}_table"].features() for side in ("reference", "generated")]
 
 
+def _note(state: State, metrics: list[Metric]) -> None:
+    state.made.setdefault("metrics", []).extend(metric.to_dict() for metric in metrics)
+
+
 STAGES: dict[str, Callable[[State], None]] = {
     "reference: read, observe, count": read_reference,
     "generated: read, observe, count": read_generated,
     "features of both": make_features,
+    "FPD with floor": lambda state: _note(state, fpd(*state.made["features"])),
+    "KPD with floor": lambda state: _note(state, kpd(*state.made["features"])),
 }
 """In this order; a stage finds what the ones before it left in ``state.made``."""
 
@@ -181,6 +190,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--shards", action="store_true", help="read shards and not gzip HDF5")
     parser.add_argument("--threads", type=int, help="worker threads (default: as the evaluation chooses)")
     parser.add_argument("--loop", type=int, default=2000, help="showers that the plain loop is timed on")
+    parser.add_argument("--made", action="store_true", help="the two files are the large samples themselves")
     parser.add_argument("--scratch", type=Path, help="where the large files go for the time of the run")
     parser.add_argument("--json", type=Path, help="also write the numbers here")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
@@ -193,7 +203,10 @@ def main() -> int:
         print(json.dumps(run_stages(State(options.files[0], options.files[1], options.threads))))
         return 0
     with tempfile.TemporaryDirectory(prefix="evaluation-", dir=options.scratch) as name:
-        places = prepare(options.files, options.showers, Path(name), shards=options.shards)
+        if options.made:
+            places = options.files[0], options.files[1]
+        else:
+            places = prepare(options.files, options.showers, Path(name), shards=options.shards)
         command = [sys.executable, __file__, "--child", *map(str, places)]
         command += ["--threads", str(options.threads)] if options.threads else []
         rows = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)

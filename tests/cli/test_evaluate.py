@@ -116,7 +116,7 @@ def test_several_models_on_one_page(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("caloray.report.draw", lambda records, directory, labels: [])
+    monkeypatch.setattr("caloray.report.draw", lambda *_: [])
     out = tmp_path / "out"
     assert run(pair[0], pair[1], pair[0], "-o", out, "--label", "flow", "--label", "geant4 again") == 0
     for folder in ("flow", "geant4_again"):

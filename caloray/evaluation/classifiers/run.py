@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["run_classifiers"]
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,10 +16,11 @@ from caloray.evaluation.classifiers.config import ClassifierConfig, DnnConfig, I
 from caloray.evaluation.classifiers.inputs import ClassifierData, InputTable
 from caloray.evaluation.classifiers.parts import Epochs, Parts, Trained, split_weights, take_parts
 from caloray.evaluation.classifiers.records import Outcome, Sizes, build_record
-from caloray.evaluation.classifiers.scores import score
+from caloray.evaluation.classifiers.scores import Scores, score
 from caloray.evaluation.classifiers.trees import train_trees
 from caloray.evaluation.features import feature_names
 from caloray.evaluation.pairs import matched_pairs
+from caloray.evaluation.threads import in_threads
 from caloray.geometry import Geometry
 from caloray.rng import StreamKey
 
@@ -36,6 +38,7 @@ class _Trainer:
     columns: int
     parameters: int | None
     epochs: int
+    side_by_side: bool = False
 
 
 def run_classifiers(
@@ -117,36 +120,54 @@ def _outcome(
     progress: Progress | None,
 ) -> Outcome:
     """All trainings of one classifier; parts depend on the seed and the training's number alone."""
-    outcome, total = Outcome(), 3 * sizes.seeds * trainer.epochs
-    jobs = list(_jobs(order, sizes, seed))
-    for number, (target, which, positive, negative) in enumerate(jobs):
+    total, finished = 3 * sizes.seeds * trainer.epochs, itertools.count(1)
 
-        def after(done: int, before: int = number * trainer.epochs) -> None:
-            if progress is not None:
-                progress(name, before + done, total)
+    def tell(done: int) -> None:
+        if progress is not None:
+            progress(name, done, total)
 
+    def carry_out(job: _Job) -> tuple[str, int, Trained, Scores]:
+        weights, which = sizes.weights, job.which
         parts = take_parts(
-            positive, negative, sizes.weights, StreamKey(seed, "classifiers", f"parts-{target}", which)
+            job.ones, job.zeros, weights, StreamKey(seed, "classifiers", f"parts-{job.target}", which)
         )
-        trained = trainer.train(parts, StreamKey(seed, f"classifiers/{name}", target, which), after)
-        outcome.add(target, which, trained, score(trained, parts))
-        after(trainer.epochs)
+        key = StreamKey(seed, f"classifiers/{name}", job.target, which)
+        before = job.number * trainer.epochs
+        trained = trainer.train(parts, key, lambda done: tell(before + done))
+        tell(next(finished) * trainer.epochs)
+        return job.target, which, trained, score(trained, parts)
+
+    jobs = _jobs(order, sizes, seed)
+    outcome = Outcome()
+    for found in in_threads(carry_out, jobs) if trainer.side_by_side else map(carry_out, jobs):
+        outcome.add(*found)
     return outcome
 
 
-def _jobs(
-    order: tuple[np.ndarray, np.ndarray], sizes: Sizes, seed: int
-) -> Iterator[tuple[str, int, np.ndarray, np.ndarray]]:
-    """Kind and number of every training, rows with label 1 and rows with label 0."""
+@dataclass(frozen=True)
+class _Job:
+    """One training: its place among all, its kind and number, rows with label 1 and rows with label 0."""
+
+    number: int
+    target: str
+    which: int
+    ones: np.ndarray
+    zeros: np.ndarray
+
+
+def _jobs(order: tuple[np.ndarray, np.ndarray], sizes: Sizes, seed: int) -> list[_Job]:
+    """Every training of one classifier."""
     ones, zeros = order
+    jobs: list[tuple[str, int, np.ndarray, np.ndarray]] = []
     for which in range(sizes.seeds):
         generator = StreamKey(seed, "classifiers", "draw", which).generator()
         drawn = [generator.permutation(rows)[: sizes.value] for rows in order]
-        yield "value", which, drawn[0], drawn[1]
+        jobs.append(("value", which, drawn[0], drawn[1]))
     most = None if sizes.most is None else max(1, sizes.most // 2)
     for which, pair in enumerate(matched_pairs(len(ones), len(zeros), seed, sizes.seeds, most)):
-        yield "floor", which, ones[pair.first], ones[pair.second]
-        yield "matched", which, ones[pair.first], zeros[pair.generated]
+        jobs.append(("floor", which, ones[pair.first], ones[pair.second]))
+        jobs.append(("matched", which, ones[pair.first], zeros[pair.generated]))
+    return [_Job(number, *job) for number, job in enumerate(jobs)]
 
 
 def _trainer(
@@ -165,6 +186,7 @@ def _trainer(
             columns.shape[1],
             None,
             1,
+            side_by_side=True,
         )
     return _network_trainer(reference, generated, config, geometry, threshold, kind, model)
 
