@@ -27,6 +27,7 @@ import numpy as np
 
 from caloray.evaluation.axes import default_threshold
 from caloray.evaluation.fpd import fpd
+from caloray.evaluation.halves import Halves
 from caloray.evaluation.kpd import kpd
 from caloray.evaluation.metric import Metric
 from caloray.evaluation.passes import InProcess, PassSettings
@@ -52,7 +53,7 @@ class State:
     def settings(self) -> PassSettings:
         """As ``caloray evaluate`` has them."""
         cut = default_threshold(open_source(self.reference).geometry)
-        return PassSettings(cut, n_halvings=HALVINGS, threads=self.threads)
+        return PassSettings(cut, halves=Halves(0, HALVINGS), threads=self.threads)
 
 
 def read_reference(state: State) -> None:

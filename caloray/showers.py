@@ -179,7 +179,7 @@ def apply_policy(
             f"{where}, rows {first_row} to {last}: {'; '.join(map(str, found))}",
             hint="both energies must be in MeV; convert the file"
             if unit
-            else "repair the file, or leave such rows out with on_invalid: drop (--on-invalid drop)",
+            else "repair the file, or ingest it without such rows (data.on_invalid: drop, --on-invalid drop)",
             violations={item.rule: item.count for item in found},
             rows={item.rule: list(item.rows) for item in found},
         )

@@ -19,9 +19,14 @@ if TYPE_CHECKING:
     from caloray.evaluation.settings import MetricSettings
     from caloray.io.source import ShowerSource
 
+FEW = 20  # steps; anything longer counts showers
 EXAMPLE = "Example: caloray evaluate runs/demo/shards runs/demo/showers -o runs/demo --split test"
 
 CLASSIFIERS = ("none", "trees", "laptop", "official")
+NEEDED = {
+    "timing": ("device", "hardware", "measurements", "geant4", "parameters", "threads"),
+    "diphoton": ("curves", "differences", "metrics", "settings", "reference", "warnings"),
+}
 
 
 Generated = Annotated[
@@ -82,6 +87,11 @@ def evaluate(
     settings = _settings(classifiers, device, quick=quick)
     names = _labels(generated, label)
     _require_files(reference, *generated, *(path for path in (training, run) if path))
+    _require_place(output)
+    if split is not None and not reference.is_dir():
+        raise ConfigError(
+            f"--split {split}: {reference} is a file", hint="leave --split out, or ingest the file"
+        )
     if split is None:
         _warn_of_training_rows(reference)
     extras = {"timing": _records("timing", timing, names), "diphoton": _records("diphoton", diphoton, names)}
@@ -137,9 +147,29 @@ def _labels(generated: Sequence[Path], given: Sequence[str] | None) -> list[str]
         )
     if not given and len(set(names)) < len(names):
         names = [str(path) for path in generated]
-    if len(set(names)) < len(names):
-        raise ConfigError(f"two samples have the same name: {', '.join(names)}", hint="give other labels")
+    folders = [_folder(name) for name in names]
+    taken = {"figures", "report.html", "results.json"} if len(names) > 1 else set()
+    for name, folder in zip(names, folders, strict=True):
+        if not name.strip() or folder in taken:
+            raise ConfigError(
+                f"label {name!r} is empty, taken, or like another one",
+                hint="give every sample its own --label",
+            )
+        taken.add(folder)
     return names
+
+
+def _require_place(output: Path) -> None:
+    """Refuse, before any work, a place where nothing can be written."""
+    from caloray.errors import StorageError
+
+    for place in (output, *output.parents):
+        if place.is_dir():
+            return
+        if place.exists():
+            raise StorageError(
+                f"{place}: is a file, expected a directory for the results", hint="choose another -o"
+            )
 
 
 def _require_files(*paths: Path) -> None:
@@ -180,8 +210,12 @@ def _records(what: str, paths: Sequence[Path] | None, names: Sequence[str]) -> l
         except (OSError, ValueError) as error:
             raise DataError(f"{path}: no record can be read ({error})", hint="make it anew") from error
         found = record.get("schema") if isinstance(record, dict) else None
-        if not str(found).startswith(f"caloray-{what}/"):
-            raise DataError(f"{path}: schema {found!r}, expected caloray-{what}", hint="make it anew")
+        missing = [key for key in NEEDED[what] if key not in record] if isinstance(record, dict) else []
+        if found != f"caloray-{what}/1" or missing:
+            lacks = f" without {', '.join(missing)}" if missing else ""
+            raise DataError(
+                f"{path}: schema {found!r}{lacks}, expected caloray-{what}/1", hint="make it anew"
+            )
         records.append(record)
     return records
 
@@ -220,7 +254,7 @@ def _draw(results: Sequence[Results], names: Sequence[str], output: Path) -> tup
 
     note("drawing figures")
     records = [one.data for one in results]
-    labels = ("Geant4", *names)
+    labels = (results[0].data["reference"]["name"], *names)
     pictures = draw(records, output / "figures", labels)
     return pictures, write_page(records, labels, output / "figures", output / "report.html")
 
@@ -259,4 +293,4 @@ def _print_json(
 
 def _tell(stage: str, done: int, total: int) -> None:
     if done >= total:
-        note(f"{stage}: {total} showers")
+        note(stage if total < FEW else f"{stage}: {total:,}")

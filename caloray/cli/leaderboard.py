@@ -46,7 +46,8 @@ def leaderboard(
     """Print the CaloChallenge's published results and, where that is fair, your model among them.
 
     A model that was evaluated on other data, with another threshold, with fewer showers or with other
-    classifiers is listed apart, with the reasons.
+    classifiers is listed apart, with the reasons. Times of your model are from your machine and so marked
+    with a star.
     """
     from caloray.leaderboard.board import build_board
     from caloray.leaderboard.columns import VIEWS
@@ -87,7 +88,9 @@ def _columns(view: View) -> list[Column]:
 
 def _line(row: Row, columns: Sequence[Column], *, with_kind: bool) -> list[str]:
     name = row.entry.name if row.entrant is None else f"> {row.entry.name}"
-    numbers = [_cell(row.entry, column) for column in columns]
+    numbers = [
+        _cell(row.entry, column) + ("*" if row.on_other_hardware(column) else "") for column in columns
+    ]
     kind = row.entry.kind if with_kind else ""
     return ["" if row.rank is None else str(row.rank), _short(name), kind, *numbers]
 

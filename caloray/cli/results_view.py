@@ -20,20 +20,53 @@ def show_results(results: dict[str, Any]) -> None:
         _summary_rows(results["summary"]),
         title=sizes,
     )
+    reasons = results.get("not_comparable") or ()
+    for reason in reasons:
+        note(f"not comparable with published numbers: {reason}")
     if results.get("metrics"):
         print_table(
-            ("metric", "value", "at size", "matched", "floor", "significance", "published protocol"),
-            [_metric_row(row) for row in results["metrics"]],
-            title=f"floor = {first['name']} against itself; matched = the metric at the floor's sample size",
+            ("metric", "value", "of showers", "compared", "floor", "significance", "published protocol"),
+            [_metric_row(row, "see above" if reasons else "no") for row in results["metrics"]],
+            title=f"floor = {first['name']} against itself; compared = the number set against the floor",
         )
     print_table(
         ("separation power", "value", "floor", "ratio", "significance", "worst layer", "out of range"),
         [_separation_row(row) for row in results["separations"]],
-        title=f"0 = equal, 1 = disjoint; floor = {first['name']} against itself at these sample sizes",
+        title=f"0 = equal, 1 = disjoint; floor = {first['name']} against itself, scaled to these sizes",
     )
+    _explain(results)
 
 
-def _metric_row(row: dict[str, Any]) -> tuple[str, ...]:
+def _explain(results: dict[str, Any]) -> None:
+    """The rule that all significances follow, and a warning where one is too good."""
+    from caloray.evaluation.limits import CLEAR, RULE, Standing, standing
+
+    note(f"significance = distance from the floor in spreads of the floor; {RULE}")
+    rows = [row for row in results["separations"] if _judged(row)]
+    known = [row["significance"] for row in (*results.get("metrics", ()), *rows)]
+    count = sum(standing(value) is Standing.SUSPICIOUS for value in known)
+    if count:
+        note(
+            f"warning: {CLEAR:g} or more spreads below the floor: {count} of {len(known)} numbers; do both "
+            "sides share showers, or is the same file on both sides?"
+        )
+
+
+def _judged(row: dict[str, Any]) -> bool:
+    from caloray.evaluation.limits import INPUTS
+
+    return row["observable"] not in INPUTS
+
+
+def _spreads(value: float | None) -> str:
+    from caloray.evaluation.limits import Standing, standing
+
+    if value is None:
+        return "no spread"
+    return f"{value:+.1f} spreads" + (", suspicious" if standing(value) is Standing.SUSPICIOUS else "")
+
+
+def _metric_row(row: dict[str, Any], why: str) -> tuple[str, ...]:
     value = f"{row['value']:.4g}" + ("" if row["error"] is None else f" ± {row['error']:.1g}")
     return (
         row["label"],
@@ -41,8 +74,8 @@ def _metric_row(row: dict[str, Any]) -> tuple[str, ...]:
         f"{min(row['showers']):,}",
         f"{row['matched']:.4g}",
         f"{row['floor']:.4g} ± {row['spread']:.1g} ({row['pair_showers']:,})",
-        "-" if row["significance"] is None else f"{row['significance']:+.1f} σ",
-        "yes" if row["comparable"] else "no",
+        _spreads(row["significance"]),
+        "yes" if row["comparable"] else why,
     )
 
 
@@ -76,7 +109,7 @@ def _separation_row(row: dict[str, Any]) -> tuple[str, ...]:
         _digits(row["separation"]),
         f"{row['floor']:.2e} ± {row['floor_spread'] or 0:.0e}",
         "-" if row["ratio"] is None else f"{row['ratio']:.2f}",
-        "-" if row["significance"] is None else f"{row['significance']:+.1f} σ",
+        _spreads(row["significance"]) if _judged(row) else "input",
         "-" if row["worst_layer"] is None else f"{row['worst_layer']} ({row['worst_separation']:.1e})",
         _outside(row),
     )

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from caloray.cli.console import note, print_json, print_table, say
+from caloray.errors import ConfigError
 
 EXAMPLE = "Example: caloray model time runs/demo/bundle --reference runs/demo/shards -o runs/demo/timing.json"
 
@@ -47,6 +48,8 @@ def time_model(
     from caloray.evaluation.timing import BATCHES, TimingSettings, time_bundle
     from caloray.flows.names import Backend
 
+    if device.partition(":")[0] not in {"cpu", "cuda"}:
+        raise ConfigError(f"--device {device!r}: expected cpu or cuda", hint="leave it out for the CPU")
     settings = TimingSettings(
         batches=tuple(batches or BATCHES),
         repetitions=repetitions,

@@ -18,6 +18,7 @@ from caloray.distributed.session import Session
 from caloray.distributed.tasks import Load, map_tasks
 from caloray.evaluation.axes import Axis, build_axes
 from caloray.evaluation.extremes import Extremes
+from caloray.evaluation.halves import NO_HALVES
 from caloray.evaluation.passes import (
     PassSettings,
     Progress,
@@ -86,7 +87,7 @@ class RayReducer:
         progress: Progress | None = None,
     ) -> tuple[Sample, Table]:
         """Showers that are to be judged; they have no halves. Raises as :meth:`reference`."""
-        return self._reduce(source, replace(settings, n_halvings=0), tuple(axes), progress, "generated")
+        return self._reduce(source, replace(settings, halves=NO_HALVES), tuple(axes), progress, "generated")
 
     def _reduce(
         self,
@@ -96,7 +97,7 @@ class RayReducer:
         progress: Progress | None,
         stage: str,
     ) -> tuple[Sample, Table]:
-        sample = Sample(source.geometry, axes, settings.threshold, settings.seed, settings.n_halvings)
+        sample = Sample(source.geometry, axes, settings.threshold, settings.halves)
         table = Table(source.geometry, settings.seed, settings.most)
         for part_sample, part_table in self._map(_reduce, source, settings, axes, progress, stage):
             sample.merge(part_sample)

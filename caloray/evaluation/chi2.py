@@ -7,9 +7,9 @@ panels of the incident energies where those are discrete.
 
 from __future__ import annotations
 
-__all__ = ["FEWEST", "chi2_record", "e_ratio_metric", "two_sample_chi2"]
+__all__ = ["FEWEST", "chi2_average", "chi2_record", "e_ratio_metric", "two_sample_chi2"]
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,8 +21,11 @@ from caloray.evaluation.sample import Sample
 FEWEST = 10
 """Entries that both samples together must have in a bin; neighbours are joined until they have."""
 FEWEST_HALVES = 3
+SKEWED = frozenset({"voxel_energy"})
+"""Where bins go together so much that chi2/NDF has a long tail and spreads say little: ranks are given."""
 
-KEYS = ("chi2", "ndf", "chi2_per_ndf", "chi2_floor", "chi2_floor_spread", "chi2_significance")
+JUDGED = ("chi2_per_ndf", "chi2_floor", "chi2_floor_spread", "chi2_significance", "chi2_rank")
+KEYS = ("chi2", "ndf", *JUDGED)
 
 Pair = tuple[float, int]
 
@@ -106,15 +109,48 @@ def chi2_record(reference: Sample, generated: Sample, axis: int) -> dict[str, An
     """JSON values: chi2, ndf, chi2_per_ndf, and mean and spread of chi2/NDF between halves of the reference.
 
     chi2/NDF of two samples of one distribution is 1 whatever their sizes, so the floor needs no scaling.
+    ``chi2_rank`` is [halvings with a smaller value, halvings]. The voxel spectrum has no significance:
+    between equal samples its chi2/NDF has a long tail towards large values, and only the rank means much.
     All values are None where one of the two cannot be had.
     """
     found = _compare(reference, generated, axis)
-    floors = [pair[0] / pair[1] for pair in _halves(reference, axis) if pair is not None]
+    floors = np.array([pair[0] / pair[1] for pair in _halves(reference, axis) if pair is not None])
     if found is None or len(floors) < 2:
         return dict.fromkeys(KEYS)
-    value, mean, spread = found[0] / found[1], float(np.mean(floors)), float(np.std(floors, ddof=1))
-    significance = (value - mean) / spread if spread > 0 else None
-    return dict(zip(KEYS, (*found, value, mean, spread, significance), strict=True))
+    skewed = reference.axes[axis].observable in SKEWED
+    return {"chi2": found[0], "ndf": found[1], **_judged(found[0] / found[1], floors, skewed=skewed)}
+
+
+def chi2_average(reference: Sample, records: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
+    """chi2/NDF averaged over several histograms, and its floor: averaged as well, halving by halving.
+
+    The mean over 45 layers scatters much less than one layer, by how much depends on how the layers go
+    together; the halvings know.
+
+    Args:
+        reference: The reference's counts and halvings.
+        records: Records from :func:`chi2_record` by their axis.
+
+    Returns:
+        ``chi2_per_ndf``, ``chi2_floor``, ``chi2_floor_spread``, ``chi2_significance``, ``chi2_rank``, all
+        None where no histogram has them.
+    """
+    known = {axis: record for axis, record in records.items() if record["chi2_per_ndf"] is not None}
+    if len(known) < 2:
+        only = next(iter(known.values()), dict.fromkeys(JUDGED))
+        return {key: only[key] for key in JUDGED}
+    halves = zip(*(_halves(reference, axis) for axis in known), strict=True)
+    ratios = ([pair[0] / pair[1] for pair in pairs if pair is not None] for pairs in halves)
+    floors = np.array([np.mean(found) for found in ratios if found])
+    value = float(np.mean([record["chi2_per_ndf"] for record in known.values()]))
+    return _judged(value, floors, skewed=False)
+
+
+def _judged(value: float, floors: np.ndarray, *, skewed: bool) -> dict[str, Any]:
+    mean, spread = float(np.mean(floors)), float(np.std(floors, ddof=1))
+    significance = (value - mean) / spread if spread > 0 and not skewed else None
+    rank = [int(np.sum(floors < value)), len(floors)]
+    return dict(zip(JUDGED, (value, mean, spread, significance, rank), strict=True))
 
 
 def e_ratio_metric(axes: Sequence[Axis], reference: Sample, generated: Sample) -> Metric | None:

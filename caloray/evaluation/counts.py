@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from caloray.evaluation.axes import Axis
+from caloray.evaluation.halves import NO_HALVES, Halves
 from caloray.evaluation.quantities import columns_of
-from caloray.evaluation.separation import halvings
 from caloray.geometry import Geometry
 from caloray.observables import find_bins, lit_spectrum
 
@@ -24,8 +24,7 @@ class Counts:
     Args:
         geometry: The readout.
         axes: The histograms to fill.
-        seed: Seed of the halvings.
-        n_halvings: Number of random halvings to count separately (0: none).
+        halves: Halvings to count separately.
 
     Attributes:
         n_half: (halvings,) showers in each first half.
@@ -34,10 +33,11 @@ class Counts:
         half_voxel_squares: (halvings, B + 2) the same for each first half.
     """
 
-    def __init__(self, geometry: Geometry, axes: Sequence[Axis], seed: int = 0, n_halvings: int = 0) -> None:
+    def __init__(self, geometry: Geometry, axes: Sequence[Axis], halves: Halves = NO_HALVES) -> None:
         self.axes = tuple(axes)
         self._columns = columns_of(geometry).index
-        self._seed = seed
+        self._halves = halves
+        n_halvings = halves.number
         ends = np.cumsum([axis.n_bins + 2 for axis in self.axes])
         self._starts = ends - [axis.n_bins + 2 for axis in self.axes]
         self._size = int(ends[-1])
@@ -64,7 +64,7 @@ class Counts:
         self._counts[span] += spectrum.sum(axis=0)
         self.voxel_squares += squares.sum(axis=0)
         if len(self._half):
-            half = halvings(ids, self._seed, len(self._half)).T.astype(np.float64)
+            half = self._halves.of(ids).T.astype(np.float64)
             self._half[:, span] += (half @ spectrum).astype(np.int64)  # whole numbers far below 2**53
             self.half_voxel_squares += (half @ squares).astype(np.int64)
 
@@ -113,7 +113,7 @@ class Counts:
             return
         from scipy.sparse import csc_array
 
-        half = halvings(ids, self._seed, len(self._half))
+        half = self._halves.of(ids)
         self.n_half += half.sum(axis=0)
         starts = np.arange(len(ids) + 1) * bins.shape[1]
         entries = np.ones(bins.size), bins.ravel(), starts

@@ -194,6 +194,9 @@ def fpd(reference: np.ndarray, generated: np.ndarray, seed: int = 0, pairs: int 
     drawn, so that the limit of large draws is the Fréchet distance of the samples themselves: floor and
     matched value are that limit, free of the noise of draws.
 
+    It is ``comparable`` where both samples are large enough for the protocol; whether they are the
+    challenge's is for :func:`caloray.evaluation.published.data_reasons` to say.
+
     Args:
         reference: (N, F) features, see :func:`caloray.evaluation.features.feature_vector`.
         generated: (M, F).

@@ -101,7 +101,7 @@ def count_held(source: ShowerSource, axes: Sequence[Axis], held: Held, settings:
     ids, rows = held.table.ids, held.table.rows
 
     def start() -> Counts:
-        return Counts(source.geometry, axes, settings.seed, settings.n_halvings)
+        return Counts(source.geometry, axes, settings.halves)
 
     def take(counts: Counts, piece: Spectrum | slice) -> None:
         if isinstance(piece, slice):

@@ -132,6 +132,9 @@ def kpd(reference: np.ndarray, generated: np.ndarray, seed: int = 0, pairs: int 
     expectation, free of the noise of draws. All pairs come from at most 20,000 reference and 10,000 generated
     showers.
 
+    It is ``comparable`` where both samples are large enough for the protocol; whether they are the
+    challenge's is for :func:`caloray.evaluation.published.data_reasons` to say.
+
     Args:
         reference: (N, F) features, see :func:`caloray.evaluation.features.feature_vector`.
         generated: (M, F).

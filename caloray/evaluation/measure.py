@@ -18,22 +18,23 @@ from caloray.evaluation.classifiers.run import run_classifiers
 from caloray.evaluation.correlations import compare_correlations
 from caloray.evaluation.features import feature_vector
 from caloray.evaluation.fpd import fpd
+from caloray.evaluation.halves import incident_energies
 from caloray.evaluation.kpd import kpd
-from caloray.evaluation.memorisation import memorisation
+from caloray.evaluation.memorisation import Training, marks, memorisation
 from caloray.evaluation.metric import Metric
 from caloray.evaluation.passes import Progress
 from caloray.evaluation.prdc import prdc
 from caloray.evaluation.quantities import SHOWER, columns_of
 from caloray.evaluation.settings import MetricSettings
 from caloray.evaluation.table import Table
-from caloray.evaluation.voxels import take_showers
+from caloray.evaluation.voxels import VOXELS_AT_ONCE, smallest, take_showers
 from caloray.evaluation.wasserstein import wasserstein
 from caloray.geometry import Geometry
 from caloray.io.source import ShowerSource
 from caloray.observables import apply_threshold, observe
 from caloray.showers import Showers
 
-TRAINING = 20_000  # showers of it that are looked through
+TRAINING = 20_000  # showers of it whose distances are measured
 MEMORISED = 2000
 LEFT_OUT = ("incident_energy", "layer_hits")  # given to the model; the same as the sparsity
 
@@ -60,27 +61,37 @@ class Judged:
         return self.source.geometry
 
     @cached_property
+    def order(self) -> np.ndarray:
+        """(N,) rows of the table by incident energy, see :func:`caloray.evaluation.pairs.matched_pairs`."""
+        return np.asarray(np.argsort(self.table.energies, kind="stable"))
+
+    @cached_property
     def features(self) -> np.ndarray:
-        """(N, F) the official high-level features."""
-        return self.table.features()
+        """(N, F) the official high-level features, by incident energy."""
+        return np.asarray(self.table.features()[self.order])
 
     @cached_property
     def showers(self) -> Showers:
-        """At most ``most`` showers with their voxels, as they were made."""
-        return take_showers(self.source, self.table, self.most)
+        """At most ``most`` showers with their voxels, as they were made: a fair choice."""
+        ids = self.table.ids
+        return take_showers(self.source, ids[smallest(ids, self.most, self.table.seed)])
 
     def voxels(self, most: int) -> np.ndarray:
-        """(n <= most, V) float32 after the threshold [MeV]."""
-        return apply_threshold(self.showers.voxels[:most], self.threshold).astype(np.float32)
+        """(n <= most, V) float32 after the threshold [MeV], a fair choice of showers by incident energy."""
+        rows = smallest(self.showers.ids, most, self.table.seed)
+        rows = rows[np.argsort(self.showers.incident_energies[rows], kind="stable")]
+        return apply_threshold(self.showers.voxels[rows], self.threshold).astype(np.float32)
 
     def observed(self) -> dict[str, np.ndarray]:
-        """Per observable the (N,) or (N, L) values."""
-        spans = columns_of(self.geometry).spans
-        return {
-            name: self.table.column(name) if name in SHOWER else self.table.layered(name)
+        """Per observable the (N,) or (N, L) values, by incident energy."""
+        spans, total = columns_of(self.geometry).spans, self.table.energies[:, None]
+        found = {
+            name: (self.table.column(name) if name in SHOWER else self.table.layered(name))[self.order]
             for name in spans
             if name not in LEFT_OUT
         }
+        shares = self.table.layered("layer_energy") / total
+        return found | {"layer_energy / E_inc": shares[self.order]}
 
 
 def measure(
@@ -148,43 +159,48 @@ def _metrics(
             lambda: prdc(reference.voxels(most), generated.voxels(most), seed, most=most, pairs=pairs),
         )
     if most or training is not None:
-        seen = None if training is None else _first(training, TRAINING, reference.threshold)
+        seen = None if training is None else _training(training, reference.threshold, seed)
         yield (
             "memorisation",
             lambda: memorisation(seen, reference.voxels(MEMORISED), generated.voxels(MEMORISED), seed, pairs),
         )
 
 
-def _first(source: ShowerSource, most: int, threshold: float) -> np.ndarray:
-    """(n <= most, V) float32 voxels of the first showers after the threshold [MeV]."""
-    parts, held = [], 0
-    for showers in source.chunks(max(1, min(most, 4_000_000 // source.geometry.n_voxels))):
-        parts.append(apply_threshold(showers.voxels, threshold).astype(np.float32))
-        held += len(showers)
-        if held >= most:
-            break
-    return np.concatenate(parts)[:most]
+def _training(source: ShowerSource, threshold: float, seed: int) -> Training:
+    """Marks of all training showers, and the voxels of a fair choice."""
+    ids, _ = incident_energies(source)
+    chosen = take_showers(source, ids[smallest(ids, TRAINING, seed)])
+    seen: set[bytes] = set()
+    for showers in source.chunks(max(1, VOXELS_AT_ONCE // source.geometry.n_voxels)):
+        seen.update(marks(apply_threshold(showers.voxels, threshold).astype(np.float32)))
+    voxels = apply_threshold(chosen.voxels, threshold).astype(np.float32)
+    return Training(voxels, frozenset(seen - {b""}), source.n_showers)
 
 
 def _classifiers(
     reference: Judged, generated: Judged, settings: MetricSettings, seed: int, tell: Progress
 ) -> list[dict[str, Any]]:
     config = preset(settings.classifiers).model_copy(update={"device": settings.device})
+    if not reference.geometry.uniform:  # layers of different shapes make no grid
+        models = tuple(model for model in config.models if model != "resnet")
+        config = config.model_copy(update={"models": models})
     only_trees = settings.classifiers == "trees"
     first, second = (_of_features(one) if only_trees else _of_voxels(one) for one in (reference, generated))
     return run_classifiers(first, second, config, reference.geometry, reference.threshold, seed, tell)
 
 
 def _of_features(one: Judged) -> ClassifierData:
-    rows = one.table
-    return ClassifierData(np.empty((len(rows), 0), np.float32), rows.energies, one.features, rows.ids)
+    places = np.arange(len(one.order))
+    nothing = np.empty((len(places), 0), np.float32)
+    return ClassifierData(nothing, one.table.energies[one.order], one.features, places)
 
 
 def _of_voxels(one: Judged) -> ClassifierData:
     showers = one.showers
     seen = observe(showers.voxels, one.geometry, one.threshold)
     features = feature_vector(seen, showers.incident_energies, one.geometry)
-    return ClassifierData(showers.voxels, showers.incident_energies, features, showers.ids)
+    places = np.argsort(np.argsort(showers.incident_energies, kind="stable"), kind="stable")
+    return ClassifierData(showers.voxels, showers.incident_energies, features, places)
 
 
 def _ignore(stage: str, done: int, total: int) -> None:

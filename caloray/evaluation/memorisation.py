@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["closeness", "copies", "duplicates", "memorisation"]
+__all__ = ["Training", "closeness", "copies", "duplicates", "marks", "memorisation"]
 
 import hashlib
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,12 +17,31 @@ from caloray.rng import StreamKey
 
 MOST_PROBES = 2_000
 MOST_BASE = 4_000
-MOST_TRAINING = 20_000
 ROWS = 2048  # of a block
 
 
+@dataclass(frozen=True)
+class Training:
+    """What a model was trained on.
+
+    Args:
+        voxels: (T, V) [MeV] of some of its showers after the threshold, a fair choice.
+        marks: :func:`marks` of all of its showers that hold energy.
+        showers: How many there are.
+    """
+
+    voxels: np.ndarray
+    marks: frozenset[bytes]
+    showers: int
+
+    @staticmethod
+    def of(voxels: np.ndarray) -> Training:
+        """A training set that is known whole, (T, V) [MeV]."""
+        return Training(voxels, frozenset(marks(voxels)) - {b""}, len(voxels))
+
+
 def memorisation(
-    training: np.ndarray | None,
+    training: Training | None,
     reference: np.ndarray,
     generated: np.ndarray,
     seed: int = 0,
@@ -30,8 +50,8 @@ def memorisation(
     """``duplicates``, and with the training set at hand ``copies`` and ``closeness``.
 
     Args:
-        training: (T, V) voxels [MeV] of the training showers after the threshold, or None.
-        reference: (N, V) of showers that the model has not seen.
+        training: The training showers, or None.
+        reference: (N, V) voxels [MeV] after the threshold of showers that the model has not seen.
         generated: (M, V).
         seed: Of the choice of showers and of the pairs.
         pairs: Number of pairs.
@@ -55,7 +75,7 @@ def duplicates(reference: np.ndarray, generated: np.ndarray, seed: int = 0, pair
     one shower, here and in :func:`copies`.
     """
     check_rows("duplicates", reference, generated)
-    known, made = _marks(reference), _marks(generated)
+    known, made = marks(reference), marks(generated)
     chosen = matched_pairs(len(known), len(made), seed, pairs)
     floors = [_repeated([known[i] for i in pair.second]) for pair in chosen]
     values = [_repeated([made[i] for i in pair.generated]) for pair in chosen]
@@ -72,13 +92,12 @@ def duplicates(reference: np.ndarray, generated: np.ndarray, seed: int = 0, pair
 
 
 def copies(
-    training: np.ndarray, reference: np.ndarray, generated: np.ndarray, seed: int = 0, pairs: int = PAIRS
+    training: Training, reference: np.ndarray, generated: np.ndarray, seed: int = 0, pairs: int = PAIRS
 ) -> Metric:
     """Fraction of generated showers that equal a training shower voxel by voxel; floor: of held-out ones."""
     check_rows("copies", reference, generated)
-    check_rows("copies (training set)", training, generated)
-    seen = {mark for mark in _marks(training) if mark}
-    known, made = (np.array([mark in seen for mark in _marks(rows)]) for rows in (reference, generated))
+    seen = training.marks
+    known, made = (np.array([mark in seen for mark in marks(rows)]) for rows in (reference, generated))
     chosen = matched_pairs(len(known), len(made), seed, pairs)
     size = len(chosen[0].first)
     return Metric(
@@ -92,7 +111,7 @@ def copies(
         ),
         showers=(len(known), len(made)),
         pair_showers=size,
-        settings={"training_showers": len(training)},
+        settings={"training_showers": training.showers},
         note=f"of the reference: {known.mean():.3g}",
     )
 
@@ -103,22 +122,22 @@ def _resolved(floors: list[float], values: list[float], size: int) -> dict[str, 
     return found | {"spread": max(found["spread"], 1.0 / size)}
 
 
-def _marks(rows: np.ndarray) -> list[bytes]:
+def marks(rows: np.ndarray) -> list[bytes]:
     """A digest per shower; an empty one for a shower without energy."""
-    marks = []
+    found = []
     for row in rows:
         plain = np.ascontiguousarray(row, dtype=np.float32) + np.float32(0.0)  # -0 becomes 0
-        marks.append(hashlib.blake2b(plain.data, digest_size=16).digest() if plain.any() else b"")
-    return marks
+        found.append(hashlib.blake2b(plain.data, digest_size=16).digest() if plain.any() else b"")
+    return found
 
 
-def _repeated(marks: list[bytes]) -> float:
-    filled = [mark for mark in marks if mark]
-    return (len(filled) - len(set(filled))) / len(marks)
+def _repeated(found: list[bytes]) -> float:
+    filled = [mark for mark in found if mark]
+    return (len(filled) - len(set(filled))) / len(found)
 
 
 def closeness(
-    training: np.ndarray, reference: np.ndarray, generated: np.ndarray, seed: int = 0, pairs: int = PAIRS
+    training: Training, reference: np.ndarray, generated: np.ndarray, seed: int = 0, pairs: int = PAIRS
 ) -> Metric:
     """Probability that a generated shower is nearer to the training set than a held-out one is; 1/2 is fair.
 
@@ -129,7 +148,7 @@ def closeness(
     al., arXiv:2004.05675, who take the distance to the training set alone).
 
     Args:
-        training: (T, V) voxels [MeV] of the training showers after the threshold; at most 20,000 are used.
+        training: The training showers.
         reference: (N, V) of showers that the model has not seen; at most 2,000 are compared, at most 4,000
             others measured from.
         generated: (M, V); at most 2,000.
@@ -140,18 +159,18 @@ def closeness(
         DataError: See :func:`caloray.evaluation.arrays.check_rows`.
     """
     check_rows("closeness", reference, generated, 2 * FEWEST)
-    check_rows("closeness (training set)", training, generated)
+    check_rows("closeness (training set)", training.voxels, generated)
     order = _order(len(reference), seed, "reference")
     n_probes = min(MOST_PROBES, len(order) // 2)
     known = _roots(reference[order[:n_probes]])
     made = _roots(generated[_order(len(generated), seed, "generated")[:MOST_PROBES]])
     base = reference[order[n_probes : n_probes + MOST_BASE]]
-    seen = training[_order(len(training), seed, "training")[:MOST_TRAINING]]
+    seen = training.voxels
     ratios = [_ratio(probes, seen, base) for probes in (known, made)]
     chosen = matched_pairs(len(known), len(made), seed, pairs)
     floors = [_probability(ratios[0][pair.second], ratios[0][pair.first]) for pair in chosen]
     values = [_probability(ratios[1][pair.generated], ratios[0][pair.first]) for pair in chosen]
-    part = len(seen) / len(training)
+    part = len(seen) / training.showers
     return Metric(
         name="closeness",
         label="Closeness to the training set",

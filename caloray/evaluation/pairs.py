@@ -36,6 +36,10 @@ def matched_pairs(
     m = min(n_reference // 2, n_generated, most) showers stand on either side. The spread of a metric from
     one reference-reference pair to the next is that of its permutation distribution under equal samples.
 
+    Samples of equal size may be given in the order of their incident energies: the generated rows of a pair
+    are those at the places of its second half, so that where both samples have the same energies the two
+    comparisons of a pair differ in nothing but the showers.
+
     Args:
         n_reference: Showers of the reference.
         n_generated: Generated showers.
@@ -48,5 +52,6 @@ def matched_pairs(
     for k in range(pairs):
         generator = StreamKey(seed, "evaluation", "pairs", block=k).generator()
         rows = generator.permutation(n_reference)
-        drawn.append(Pair(rows[:m], rows[m : 2 * m], generator.permutation(n_generated)[:m]))
+        second, same = rows[m : 2 * m], n_generated == n_reference
+        drawn.append(Pair(rows[:m], second, second if same else generator.permutation(n_generated)[:m]))
     return drawn

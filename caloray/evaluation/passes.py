@@ -19,6 +19,7 @@ from typing import Protocol
 
 from caloray.evaluation.axes import Axis, build_axes
 from caloray.evaluation.extremes import Extremes
+from caloray.evaluation.halves import NO_HALVES
 from caloray.evaluation.hold import count_held, hold, new_extremes
 from caloray.evaluation.quantities import Seen
 from caloray.evaluation.reading import PassSettings, Progress, chunks, work_through
@@ -63,7 +64,7 @@ class InProcess:
         progress: Progress | None = None,
     ) -> tuple[Sample, Table]:
         """See :func:`reduce_showers`."""
-        return reduce_showers(source, axes, replace(settings, n_halvings=0), progress, "generated")
+        return reduce_showers(source, axes, replace(settings, halves=NO_HALVES), progress, "generated")
 
 
 def find_extremes(
@@ -92,7 +93,7 @@ def reduce_showers(
     """Counts, sums and rows of a sample whose histograms are known; ``merge`` joins parts of a sample."""
 
     def start() -> tuple[Sample, Table]:
-        sample = Sample(source.geometry, axes, settings.threshold, settings.seed, settings.n_halvings)
+        sample = Sample(source.geometry, axes, settings.threshold, settings.halves)
         return sample, Table(source.geometry, settings.seed, settings.most)
 
     def take(state: tuple[Sample, Table], showers: Showers) -> None:

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
+from caloray.evaluation.halves import NO_HALVES, Halves
 from caloray.evaluation.table import MOST
 from caloray.io.source import ShowerSource
 from caloray.showers import Showers
@@ -34,15 +35,15 @@ class PassSettings:
 
     Args:
         threshold: Voxels below this energy [MeV] are zero.
-        seed: Seed of the halvings, and of the choice of rows where a table cannot keep all.
-        n_halvings: Number of random halvings of the reference.
+        seed: Seed of the choice of rows where a table cannot keep all.
+        halves: Random halvings of the reference.
         most: Most showers that a table keeps.
         threads: Worker threads; None: as many as cores are available to this process, four at most.
     """
 
     threshold: float
     seed: int = 0
-    n_halvings: int = 0
+    halves: Halves = NO_HALVES
     most: int = MOST
     threads: int | None = None
 

@@ -13,13 +13,18 @@ from typing import Any
 from caloray.atomic import write_json
 from caloray.errors import DataError
 from caloray.evaluation.axes import Axis
-from caloray.evaluation.chi2 import chi2_record
+from caloray.evaluation.chi2 import chi2_average, chi2_record
 from caloray.evaluation.floor import Floor, floor_of
 from caloray.evaluation.sample import Sample
 from caloray.evaluation.separation import separation_power
 
 SCHEMA = "caloray-results/2"
 FILE_NAME = "results.json"
+SEPARATION_NAMES = {
+    "separation": "separation",
+    "floor": "separation_floor",
+    "significance": "separation_significance",
+}
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,12 @@ class Results:
         return list(self.data["warnings"])
 
     def numbers(self) -> dict[str, float]:
-        """Flat names and numbers for a tracker: ratios of the summary, metrics, floors, significances."""
+        """Flat names and numbers for a tracker: ratios of the summary, and every metric and separation power.
+
+        A metric gives ``<name>/value``, ``/matched``, ``/floor`` and ``/significance``; an observable gives
+        ``separation/<name>``, ``separation_floor/<name>`` and ``separation_significance/<name>`` (a name must
+        not lie below another one: file stores keep them as files and folders).
+        """
         found: dict[str, float] = {}
         for key, value in self.summary.items():
             ratio = value.get("ratio") if isinstance(value, dict) else None
@@ -56,13 +66,18 @@ class Results:
             if isinstance(number, int | float):
                 found[f"{key}_ratio"] = float(number)
         for metric in self.data["metrics"]:
-            for key in ("value", "floor", "significance"):
-                if metric[key] is not None:
+            for key in ("value", "matched", "floor", "significance"):
+                if metric.get(key) is not None:
                     found[f"{metric['name']}/{key}"] = float(metric[key])
-        for row in self.separations:
-            if row["separation"] is not None:
-                found[f"separation/{row['observable']}"] = float(row["separation"])
-        return found
+        return found | self._separation_numbers()
+
+    def _separation_numbers(self) -> dict[str, float]:
+        return {
+            f"{name}/{row['observable']}": float(row[key])
+            for row in self.separations
+            for key, name in SEPARATION_NAMES.items()
+            if row["separation"] is not None and row.get(key) is not None
+        }
 
     def save(self, directory: Path) -> Path:
         """Write ``results.json`` into ``directory`` and return its path."""
@@ -116,7 +131,10 @@ def histogram_records(axes: Sequence[Axis], reference: Sample, generated: Sample
 def separation_table(
     axes: Sequence[Axis], records: Sequence[dict[str, Any]], reference: Sample, n_generated: int
 ) -> list[dict[str, Any]]:
-    """One row per observable; those with a histogram per layer are averaged over the layers."""
+    """One row per observable; those with a histogram per layer are averaged over the layers.
+
+    So are their floors, halving by halving: the spread is that of the average.
+    """
     groups: dict[str, list[int]] = {}
     for i, axis in enumerate(axes):
         groups.setdefault(axis.observable, []).append(i)
@@ -134,6 +152,7 @@ def separation_table(
                 **_separation(sum(values) / len(values) if values else None, floor),
                 "worst_layer": axes[worst].layer if layered and worst is not None else None,
                 "worst_separation": records[worst]["separation"] if worst is not None else None,
+                **chi2_average(reference, {i: records[i] for i in members}),
                 "outside": _outside(records, members),
             }
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["Progress", "evaluate", "evaluate_all"]
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib import metadata
 from typing import Any
 
@@ -15,13 +15,17 @@ import caloray
 from caloray.errors import ConfigError, DataError, GeometryError
 from caloray.evaluation.axes import Axis, default_threshold, family
 from caloray.evaluation.chi2 import e_ratio_metric
+from caloray.evaluation.doubts import doubts
+from caloray.evaluation.halves import Halves, incident_energies
 from caloray.evaluation.incident import compare_spectra
 from caloray.evaluation.means import compare_means, compare_widths, summarise
 from caloray.evaluation.measure import Judged, measure
 from caloray.evaluation.passes import InProcess, PassSettings, Progress, Reducer
+from caloray.evaluation.published import data_reasons
 from caloray.evaluation.results import SCHEMA, Results, histogram_records, separation_table
 from caloray.evaluation.sample import Sample
 from caloray.evaluation.settings import MetricSettings
+from caloray.evaluation.table import Table
 from caloray.io.origin import origin_files
 from caloray.io.source import FileSource, ShardSource, ShowerSource
 from caloray.observables import depth_unit, radial_edges
@@ -91,25 +95,68 @@ def evaluate_all(
         DataError: Fewer than 20 showers in a sample, or showers that cannot be used.
         ConfigError: An impossible threshold or number of halvings.
     """
-    for label, source in generated.items():
+    for label, source in (*generated.items(), *([("training", training)] if training else [])):
         _check(reference, source, (name, label), threshold, n_halvings)
     cut = default_threshold(reference.geometry) if threshold is None else threshold
-    settings = PassSettings(cut, seed, n_halvings, most=metrics.most, threads=threads)
+    ids, energies = incident_energies(reference)
+    plain = PassSettings(cut, seed, Halves(seed, n_halvings), most=metrics.most, threads=threads)
+    same = replace(plain, halves=Halves.matched(ids, energies, seed, n_halvings))
     reduce = reduce or InProcess()
-    axes, first, table = reduce.reference(reference, settings, progress)
-    judged = Judged(reference, table, cut, LOOKED_AT[metrics.classifiers])
+    known: dict[bool, _Reference] = {}
     results = []
     for label, source in generated.items():
-        second, second_table = reduce.generated(source, axes, settings, progress)
-        other = replace(judged, source=source, table=second_table)
-        found, missing = measure(judged, other, training, metrics, seed, progress)
-        record = _facts(reference, source, (name, label), settings, metrics)
-        record |= _compare(axes, first, second, same_showers=reference.digest == source.digest)
-        response = e_ratio_metric(axes, first, second)
-        record |= found | {"metrics": [*([response.to_dict()] if response else []), *found["metrics"]]}
-        record["warnings"] += missing
-        results.append(Results(record))
+        matched = compare_spectra(np.sort(energies), np.sort(incident_energies(source)[1])).identical
+        if matched not in known:
+            settings = same if matched else plain
+            known[matched] = _Reference(
+                name, reference, settings, *reduce.reference(reference, settings, progress)
+            )
+        other = reduce.generated(source, known[matched].axes, known[matched].settings, progress)
+        results.append(_judge(known[matched], label, source, other, training, metrics, progress))
     return results
+
+
+@dataclass(frozen=True)
+class _Reference:
+    """The reference, read with the halves that suit a model."""
+
+    name: str
+    source: ShowerSource
+    settings: PassSettings
+    axes: tuple[Axis, ...]
+    sample: Sample
+    table: Table
+
+
+def _judge(
+    reference: _Reference,
+    label: str,
+    source: ShowerSource,
+    other: tuple[Sample, Table],
+    training: ShowerSource | None,
+    metrics: MetricSettings,
+    progress: Progress | None,
+) -> Results:
+    """The whole record of one model."""
+    axes, first, settings = reference.axes, reference.sample, reference.settings
+    second, table = other
+    judged = Judged(reference.source, reference.table, settings.threshold, LOOKED_AT[metrics.classifiers])
+    found, missing = measure(
+        judged, replace(judged, source=source, table=table), training, metrics, settings.seed, progress
+    )
+    response = e_ratio_metric(axes, first, second)
+    if response is None:
+        missing.insert(0, "chi2 of E_tot / E_inc left out: too few showers of a sample are in its range")
+    else:
+        found["metrics"].insert(0, response.to_dict())
+    record = _facts(reference.source, source, (reference.name, label), settings, metrics)
+    record |= _compare(axes, first, second, same_showers=reference.source.digest == source.digest) | found
+    record["warnings"] += [*doubts(reference.table, table), *missing]
+    record["not_comparable"] = data_reasons(record)
+    if record["not_comparable"]:
+        for one in (*record["metrics"], *record["classifiers"]):
+            one["comparable"] = False
+    return Results(record)
 
 
 def _facts(
@@ -130,7 +177,8 @@ def _facts(
         "depth_unit": depth_unit(geometry),
         "threshold": settings.threshold,
         "seed": settings.seed,
-        "halvings": settings.n_halvings,
+        "halvings": settings.halves.number,
+        "matched_halves": settings.halves.ids is not None,
         "settings": metrics.model_dump(mode="json"),
         "reference": _source(reference, names[0]),
         "generated": _source(generated, names[1]),

@@ -10,6 +10,7 @@ import numpy as np
 
 from caloray.evaluation.axes import Axis
 from caloray.evaluation.counts import Counts
+from caloray.evaluation.halves import NO_HALVES, Halves
 from caloray.evaluation.moments import COLUMNS, Moments, column_spans
 from caloray.evaluation.quantities import Seen
 from caloray.geometry import Geometry
@@ -22,18 +23,17 @@ class Sample:
         geometry: The readout.
         axes: The histograms to fill.
         threshold: Voxel threshold [MeV] that the showers were observed with.
-        seed: Seed of the halvings.
-        n_halvings: Number of random halvings to count separately (0: none).
+        halves: Halvings to count separately.
     """
 
     def __init__(
-        self, geometry: Geometry, axes: Sequence[Axis], threshold: float, seed: int = 0, n_halvings: int = 0
+        self, geometry: Geometry, axes: Sequence[Axis], threshold: float, halves: Halves = NO_HALVES
     ) -> None:
         self.geometry = geometry
         self.axes = tuple(axes)
         self.threshold = threshold
         self.moments = Moments(geometry)
-        self.histograms = Counts(geometry, axes, seed, n_halvings)
+        self.histograms = Counts(geometry, axes, halves)
 
     @staticmethod
     def of(moments: Moments, histograms: Counts, threshold: float) -> Sample:

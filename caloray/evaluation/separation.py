@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["halvings", "occupancy_growth", "scramble", "separation_power", "size_factor"]
+__all__ = ["occupancy_growth", "separation_power", "size_factor"]
 
 import numpy as np
-
-from caloray.rng import StreamKey
 
 GUARD = 1e-16
 
@@ -63,26 +61,3 @@ def occupancy_growth(total: np.ndarray, halves: np.ndarray, generated_per_refere
     half = 0.5 * (np.count_nonzero(halves, axis=1) + np.count_nonzero(total - halves, axis=1)).mean()
     grown = full + (full - half) * np.log2(1 + generated_per_reference)
     return float(min(grown, len(total)) / full)
-
-
-def halvings(ids: np.ndarray, seed: int, number: int) -> np.ndarray:
-    """(N, number) booleans: to which half of each of ``number`` <= 64 random halvings a shower belongs.
-
-    One bit of the shower's hash per halving: the same shower falls in the same half in whatever order or
-    chunk it is read.
-    """
-    x = scramble(ids, seed, "halvings")
-    bits = np.arange(number, dtype=np.uint64)
-    return ((x[:, None] >> bits[None, :]) & np.uint64(1)).astype(bool)
-
-
-def scramble(ids: np.ndarray, seed: int, purpose: str) -> np.ndarray:
-    """(N,) uint64, a seeded hash of each id (splitmix64, Steele et al., OOPSLA 2014)."""
-    key = np.uint64(StreamKey(seed, "evaluation", purpose).seed64())
-    x = ids.astype(np.int64).view(np.uint64) ^ key
-    for _ in range(2):
-        x = x + np.uint64(0x9E3779B97F4A7C15)
-        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        x = x ^ (x >> np.uint64(31))
-    return x

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from caloray.evaluation.features import feature_vector
+from caloray.evaluation.halves import scramble
 from caloray.evaluation.quantities import columns_of
-from caloray.evaluation.separation import scramble
 from caloray.geometry import Geometry
 from caloray.observables import Observables, axis_names
 

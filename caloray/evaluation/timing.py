@@ -39,6 +39,9 @@ ALIKE = 0.02
 """Relative difference up to which two ranges of energies are the same."""
 BUSY = 0.9
 """Share of a CPU below which a single thread has had to wait for it."""
+ONE = 1.05
+"""CPU seconds per wall second above which a single thread was not alone."""
+MACHINES = "machines may differ: which one Geant4's time is from is not known"
 Tell = Callable[[str], None]
 
 
@@ -155,7 +158,8 @@ def add_geant4(record: dict[str, Any], reference: str, found: Geant4Time | None)
     """The record of :func:`time_bundle` with the time of Geant4 and the speed-up.
 
     Speed-up = CPU seconds per shower that Geant4 needed for the reference (it runs on one thread) over wall
-    seconds per shower of the model on one CPU thread. Runs on several threads or on a GPU get none.
+    seconds per shower of the model on one CPU thread. Runs on several threads or on a GPU get none, nor does
+    a batch that used more than one CPU. The files do not tell on which machine Geant4 ran.
 
     Args:
         record: A timing.
@@ -170,12 +174,18 @@ def add_geant4(record: dict[str, Any], reference: str, found: Geant4Time | None)
         note = f"unknown: no number in the HDF5 attribute {ATTRIBUTE!r} (CPU seconds of the whole file)"
         return record | {"geant4": {"reference": reference, "seconds": None, "speed_up": [], "note": note}}
     alone = record["device"] == "cpu" and record["threads"] == 1
-    notes = [] if alone else ["speed-up is quoted for one CPU thread only"]
+    notes = [MACHINES] if alone else [MACHINES, "speed-up is quoted for one CPU thread only"]
+    timed = [item for item in record["measurements"] if item["ms"]] if alone else []
+    notes += [
+        f"no speed-up for batch {item['batch']:,}: it used {_share(item):.2f} CPUs"
+        for item in timed
+        if _share(item) > ONE
+    ]
     if found.energies and not np.allclose(found.energies, record["energies"], rtol=ALIKE):
         low, high = found.energies
         notes.append(f"Geant4's time is for {low:g} to {high:g} MeV, the model's for other energies")
     facts = found.to_dict() | {"files_note": found.note, "note": "; ".join(notes)}
-    ratios = [_ratio(found.seconds, item) for item in record["measurements"] if item["ms"]] if alone else []
+    ratios = [_ratio(found.seconds, item) for item in timed if _share(item) <= ONE]
     return record | {"geant4": {"reference": reference, **facts, "speed_up": ratios}}
 
 
@@ -215,17 +225,22 @@ def _measurements(
             tell(f"{settings.device}, batch {batch:,}")
         usual = batch if _on_gpu(bundle) else bundle.block_size
         plan = Plan(batch, settings.at_once or usual, settings.repetitions, settings.limit)
-        done.append(_measured(draw, plan, clock, bundle, done))
+        done.append(_measured(draw, plan, clock, bundle, done, settings.threads))
     return done
 
 
 def _measured(
-    draw: Draw, plan: Plan, clock: Clock, bundle: Bundle, earlier: Sequence[dict[str, Any]]
+    draw: Draw,
+    plan: Plan,
+    clock: Clock,
+    bundle: Bundle,
+    earlier: Sequence[dict[str, Any]],
+    threads: int,
 ) -> dict[str, Any]:
     """One measurement; what earlier calls took says whether this one can be afforded."""
     if not _on_gpu(bundle):
         record = measure(draw, plan, clock, _known(earlier, plan.pieces[0]))
-        note = "; ".join(filter(None, (record["note"], _disturbed(record))))
+        note = "; ".join(filter(None, (record["note"], _disturbed(record, threads))))
         return record | {"note": note, "peak_memory_mb": peak_memory_mb(), "peak_gpu_mb": None}
     torch.cuda.reset_peak_memory_stats(bundle.device)
     record = measure(draw, plan, clock, _known(earlier, plan.pieces[0]))
@@ -237,11 +252,18 @@ def _on_gpu(bundle: Bundle) -> bool:
     return bundle.device.startswith("cuda")
 
 
-def _disturbed(record: dict[str, Any]) -> str:
-    """What other work on the machine did to a timing on the CPU."""
+def _share(record: dict[str, Any]) -> float:
+    """CPUs that a measurement kept busy on average."""
+    return float(record["cpu_ms"]["median"] / record["ms"]["median"])
+
+
+def _disturbed(record: dict[str, Any], threads: int) -> str:
+    """What other work on the machine did to a timing on the CPU, or other threads of this process."""
     if not record["ms"]:
         return ""
-    share = record["cpu_ms"]["median"] / record["ms"]["median"]
+    share = _share(record)
+    if share > ONE * threads:
+        return f"not only the {threads} thread(s) asked for worked: {share:.2f} CPUs"
     return f"disturbed by other work: {share:.0%} of one CPU" if share < BUSY else ""
 
 
@@ -258,9 +280,13 @@ def _call(item: dict[str, Any]) -> tuple[int, float]:
 
 @contextmanager
 def _threads(number: int) -> Iterator[None]:
+    """Threads of torch, and of the linear algebra and OpenMP libraries that are loaded."""
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
     before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    with threadpool_limits(limits=number):
+        torch.set_num_threads(number)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)

@@ -2,33 +2,35 @@
 
 from __future__ import annotations
 
-__all__ = ["take_showers"]
+__all__ = ["VOXELS_AT_ONCE", "smallest", "take_showers"]
 
 import numpy as np
 
-from caloray.evaluation.separation import scramble
-from caloray.evaluation.table import Table
+from caloray.evaluation.halves import scramble
 from caloray.io.source import ShowerSource
 from caloray.showers import Showers
 
 VOXELS_AT_ONCE = 4_000_000
 
 
-def take_showers(source: ShowerSource, table: Table, most: int) -> Showers:
-    """At most ``most`` showers, those of the table's rows with the smallest hash, in the order of their ids.
+def smallest(ids: np.ndarray, most: int, seed: int) -> np.ndarray:
+    """Positions of the ``most`` ids with the smallest seeded hash, ascending: a fair choice of any order."""
+    return np.sort(np.argsort(scramble(ids, seed, "rows"), kind="stable")[:most])
 
-    The same showers whatever the order in which the source gives them.
+
+def take_showers(source: ShowerSource, ids: np.ndarray) -> Showers:
+    """The showers with these ids, in the order of their ids; memory holds them and one piece.
 
     Args:
         source: Where the showers are.
-        table: The table of the same source.
-        most: How many at most.
+        ids: Which showers; all are in the source.
     """
-    hashes = scramble(table.ids, table.seed, "rows")
-    last = np.sort(hashes)[min(most, len(hashes)) - 1]
-    rows = max(1, VOXELS_AT_ONCE // source.geometry.n_voxels)
-    parts = [
-        showers.select(scramble(showers.ids, table.seed, "rows") <= last) for showers in source.chunks(rows)
-    ]
-    every = Showers.concatenate(parts)
-    return every.select(np.argsort(every.ids, kind="stable")[:most])
+    chosen = np.unique(ids)
+    energies = np.empty(len(chosen))
+    voxels = np.empty((len(chosen), source.geometry.n_voxels), dtype=np.float32)
+    for showers in source.chunks(max(1, VOXELS_AT_ONCE // source.geometry.n_voxels)):
+        places = np.minimum(np.searchsorted(chosen, showers.ids), len(chosen) - 1)
+        wanted = chosen[places] == showers.ids
+        energies[places[wanted]] = showers.incident_energies[wanted]
+        voxels[places[wanted]] = showers.voxels[wanted]
+    return Showers(energies, voxels, chosen)

@@ -116,6 +116,17 @@ class ChallengeFile:
         ids = np.arange(start, stop, dtype=np.int64)
         return Showers(energies.reshape(count), voxels.reshape(count, self.geometry.n_voxels), ids)
 
+    def energies(self, start: int, stop: int) -> np.ndarray:
+        """(stop - start,) float64 incident energies [MeV] of rows ``start`` to ``stop`` (excluded).
+
+        Raises:
+            DataError: Their data are damaged.
+        """
+        try:
+            return np.asarray(self._energies[start:stop], dtype=np.float64).reshape(stop - start)
+        except HDF5_ERRORS as error:
+            raise damaged(self.path, f"rows {start} to {stop - 1} cannot be read", error) from error
+
     def chunks(self, rows: int = 1000, start: int = 0, stop: int | None = None) -> Iterator[Showers]:
         """Read rows ``start`` to ``stop`` (excluded) in order, ``rows`` at a time.
 

@@ -10,6 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+
 from caloray.atomic import digest_json, sha256_file
 from caloray.errors import DataError, IntegrityError
 from caloray.geometry import Geometry
@@ -61,6 +63,12 @@ class FileSource:
         """sha256 of the file."""
         return sha256_file(self.path)
 
+    def incident(self) -> tuple[np.ndarray, np.ndarray]:
+        """Ids (n,) and incident energies (n,) [MeV] of all showers, without reading voxels."""
+        stop = self.start + self.n_showers
+        with ChallengeFile.open(self.path, self.geometry) as file:
+            return np.arange(self.start, stop, dtype=np.int64), file.energies(self.start, stop)
+
     def chunks(self, rows: int = 1000) -> Iterator[Showers]:
         """All showers in file order; the file is open only while the iterator is in use."""
         with ChallengeFile.open(self.path, self.geometry) as file:
@@ -99,11 +107,26 @@ class ShardSource:
         """sha256 over the geometry and the hashes of the shards."""
         return digest_json([self.manifest.geometry_digest, [entry.sha256 for entry in self.entries]])
 
+    def incident(self) -> tuple[np.ndarray, np.ndarray]:
+        """Ids (n,) and incident energies (n,) [MeV] of all showers, without reading voxels."""
+        parts = []
+        for entry in self.entries:
+            self._require_sound(entry)
+            with ShardReader(self.directory / entry.path, self.geometry) as reader:
+                parts.append(reader.read([])[:2])
+        ids, energies = zip(*parts, strict=True)
+        return np.concatenate(ids), np.concatenate(energies)
+
     def chunks(self, rows: int = 1000) -> Iterator[Showers]:
         """All showers in manifest order; memory holds one row group and one piece."""
         return _cut((part for entry in self.entries for part in self._groups(entry)), rows)
 
     def _groups(self, entry: ShardEntry) -> Iterator[Showers]:
+        self._require_sound(entry)
+        with ShardReader(self.directory / entry.path, self.geometry) as reader:
+            yield from reader.chunks()
+
+    def _require_sound(self, entry: ShardEntry) -> None:
         if entry.path not in self._checked:
             for problem in check_shard(self.directory, entry, self.manifest.geometry_digest):
                 raise IntegrityError(
@@ -111,8 +134,6 @@ class ShardSource:
                     hint=f"`caloray data verify {self.directory}` lists all damage; make the data again",
                 )
             self._checked.add(entry.path)
-        with ShardReader(self.directory / entry.path, self.geometry) as reader:
-            yield from reader.chunks()
 
 
 def open_source(path: Path, split: str | None = None) -> ShowerSource:

@@ -10,8 +10,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from caloray.leaderboard.benchmark import Benchmark, find_benchmark
-from caloray.leaderboard.columns import Column, by_option
+from caloray.evaluation.published import Benchmark
+from caloray.leaderboard.benchmark import find_benchmark
+from caloray.leaderboard.columns import COLUMNS, Column, by_option
 from caloray.leaderboard.comparable import reasons_against, remarks
 from caloray.leaderboard.entrant import Entrant, read_entrant
 from caloray.leaderboard.published import FLOOR, SOURCE, Entry, load_published
@@ -30,6 +31,10 @@ class Row:
     rank: int | None
     entry: Entry
     entrant: Entrant | None = None
+
+    def on_other_hardware(self, column: Column) -> bool:
+        """Whether a number of this row is a time that was not taken on the published ones' machine."""
+        return self.entrant is not None and column.kind == "time" and column.key in self.entry.values
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,7 @@ def build_board(dataset: str, results: Sequence[Path] = (), sort: str = "fpd") -
     published = [Row(None, entry) for entry in load_published(dataset)]
     floor = [row for row in published if row.entry.name == FLOOR]
     models = [row for row in published if row.entry.name != FLOOR]
-    models += [Row(None, entrant.entry, entrant) for entrant, reasons in judged if not reasons]
+    models += [Row(None, entrant.ranked_entry, entrant) for entrant, reasons in judged if not reasons]
     models.sort(key=lambda row: _order(row.entry, column))
     ranked = [
         Row(number if column.key in row.entry.values else None, row.entry, row.entrant)
@@ -108,11 +113,20 @@ def _order(entry: Entry, column: Column) -> float:
 
 def _row(row: Row) -> dict[str, Any]:
     facts = {"rank": row.rank, **row.entry.to_dict()}
-    return facts | (
-        {} if row.entrant is None else _user(row.entrant) | {"remarks": list(remarks(row.entrant))}
-    )
+    if row.entrant is None:
+        return facts
+    return facts | {
+        "results": str(row.entrant.path),
+        "floors": _floors(row.entrant),
+        "left_out": list(row.entrant.left_out),
+        "other_hardware": [column.key for column in COLUMNS if row.on_other_hardware(column)],
+        "remarks": list(remarks(row.entrant)),
+    }
 
 
 def _user(entrant: Entrant) -> dict[str, Any]:
-    floors = {key: asdict(floor) for key, floor in entrant.floors.items()}
-    return {**entrant.entry.to_dict(), "results": str(entrant.path), "floors": floors}
+    return {**entrant.entry.to_dict(), "results": str(entrant.path), "floors": _floors(entrant)}
+
+
+def _floors(entrant: Entrant) -> dict[str, Any]:
+    return {key: asdict(floor) for key, floor in entrant.floors.items()}

@@ -4,93 +4,48 @@ from __future__ import annotations
 
 __all__ = ["reasons_against", "remarks"]
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from caloray.io.known import identify
-from caloray.leaderboard.benchmark import OFFICIAL_CLASSIFIERS, TRAININGS, Benchmark
+from caloray.evaluation.classifiers.config import PRESETS
+from caloray.evaluation.published import Benchmark, data_reasons
+from caloray.leaderboard.columns import COLUMNS
 from caloray.leaderboard.entrant import METRICS, OPTIONAL, Entrant
 
-SAME = 1e-4
-"""Relative difference up to which two thresholds are the same."""
-SHOWN = 2
-"""File names in a reason."""
-RARE = 1e-3
-"""Probability of the two-sample test below which incident energies are those of another spectrum."""
+DNN = "dnn"
+"""The classifier that keeps a model from being ranked where it is not the challenge's."""
 
 
 def reasons_against(entrant: Entrant, benchmark: Benchmark) -> tuple[str, ...]:
     """Everything that keeps these results out of the ranking, one line each; empty when nothing does.
 
-    They must have the challenge's readout, its published reference file and no other, its threshold and its
-    number of showers on both sides, and every metric must follow its protocol (for a classifier: size,
-    epochs, batch, learning rate, precision and number of trainings).
+    The showers must be the challenge's (:func:`caloray.evaluation.published.data_reasons`), and FPD, KPD and
+    the fully connected classifiers must follow its protocol (size, epochs, batch, learning rate, precision
+    and number of trainings). Other numbers that do not are left out of the row, see :func:`remarks`.
     """
     record = entrant.record
-    if record["geometry"]["digest"] != benchmark.geometry_digest:
-        return (f"geometry {record['geometry']['name']}, not {benchmark.name}",)
-    return (
-        *_reference(record, benchmark),
-        *_sizes(record, benchmark),
-        *_energies(record),
-        *_threshold(record, benchmark),
-        *_metrics(record),
-        *_classifiers(record),
-    )
+    geometry = record["geometry"]
+    if geometry["digest"] != benchmark.geometry_digest:
+        return (f"geometry {geometry['name']}, not {benchmark.name}",)
+    data = [*data_reasons(record), *(record.get("not_comparable") or ())]
+    # An evaluation on other showers calls none of its numbers comparable: that says nothing of protocols.
+    protocol = [*_classifiers(record, flagged=not data), *(() if data else _metrics(record))]
+    return tuple(dict.fromkeys([*data, *protocol]))
 
 
 def remarks(entrant: Entrant) -> tuple[str, ...]:
     """What a reader should know of a row that is ranked."""
     found = []
+    if entrant.left_out:
+        labels = [column.label for column in COLUMNS if column.key in entrant.left_out]
+        found.append(f"left out, because not measured as the published numbers: {', '.join(labels)}")
     if entrant.hardware:
-        found.append(f"times on {entrant.hardware}; the published ones are from machines that are not named")
+        found.append(
+            f"* other hardware: times on {entrant.hardware}; the published ones are from machines that are "
+            "not named"
+        )
     found.append("the published models were trained on the other published file of the data set only")
     return tuple(found)
-
-
-def _reference(record: Mapping[str, Any], benchmark: Benchmark) -> Iterator[str]:
-    """The published files and nothing else, by their hashes."""
-    wanted = " and ".join(benchmark.references)
-    reference = record["reference"]
-    found = sorted(set(_known_names(reference, benchmark)))
-    if found == sorted(benchmark.references):
-        return
-    more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-    yield f"reference is {' and '.join(found[:SHOWN]) or reference['name']}{more}, not {wanted}"
-
-
-def _known_names(reference: Mapping[str, Any], benchmark: Benchmark) -> Iterator[str]:
-    """Names of the published files that a reference consists of; for others their own names in brackets."""
-    known = dict(zip(benchmark.sha256, benchmark.references, strict=False))
-    files: Sequence[Mapping[str, Any]] = reference.get("files") or [{"sha256": reference["digest"]}]
-    for file in files:
-        published = identify(str(file.get("md5") or ""))
-        name = known.get(str(file.get("sha256"))) or (published.name if published else None)
-        if name is not None:
-            yield name
-        elif file.get("name"):
-            yield str(file["name"]) if file["name"] not in benchmark.references else f"another {file['name']}"
-
-
-def _sizes(record: Mapping[str, Any], benchmark: Benchmark) -> Iterator[str]:
-    for side in ("reference", "generated"):
-        number = record[side]["showers"]
-        if number != benchmark.showers:
-            yield f"{number:,} {side} showers instead of {benchmark.showers:,}"
-
-
-def _energies(record: Mapping[str, Any]) -> Iterator[str]:
-    spectra = record.get("incident_energy") or {}
-    probability = spectra.get("ks_probability")
-    if not spectra.get("identical") and probability is not None and probability < RARE:
-        yield f"incident energies of another spectrum (two-sample probability {probability:.1g})"
-
-
-def _threshold(record: Mapping[str, Any], benchmark: Benchmark) -> Iterator[str]:
-    found = float(record["threshold"])
-    if not math.isclose(found, benchmark.threshold, rel_tol=SAME):
-        yield f"threshold {1e3 * found:.4g} keV instead of {1e3 * benchmark.threshold:.4g} keV"
 
 
 def _metrics(record: Mapping[str, Any]) -> Iterator[str]:
@@ -102,23 +57,24 @@ def _metrics(record: Mapping[str, Any]) -> Iterator[str]:
             yield f"{metric['label']} does not follow the protocol{f' ({note})' if note else ''}"
 
 
-def _classifiers(record: Mapping[str, Any]) -> Iterator[str]:
+def _classifiers(record: Mapping[str, Any], *, flagged: bool) -> Iterator[str]:
+    """Fully connected classifiers whose settings differ, or that only say so (``flagged``)."""
     for item in record.get("classifiers") or ():
-        if f"auc/{item['input']}/{item['model']}" not in METRICS:
+        if item["model"] != DNN or f"auc/{item['input']}/{DNN}" not in METRICS:
             continue
-        title = f"classifier {item['input']}/{item['model']}"
+        title = f"classifier {item['input']}/{DNN}"
         differences = list(_differences(item))
         if differences:
             yield f"{title}: {', '.join(differences)}"
-        elif not item["comparable"]:
+        elif flagged and not item["comparable"]:
             yield f"{title} does not follow the protocol"
 
 
 def _differences(item: Mapping[str, Any]) -> Iterator[str]:
-    settings = item["settings"]
-    for name, official in OFFICIAL_CLASSIFIERS[item["model"]].items():
-        if name in settings and settings[name] != official:
-            yield f"{name.replace('_', ' ')} {settings[name]} instead of {official}"
+    official, settings = PRESETS["official"], item["settings"]
+    for name, wanted in official.dnn.model_dump(mode="json").items():
+        if name in settings and settings[name] != wanted:
+            yield f"{name.replace('_', ' ')} {settings[name]} instead of {wanted}"
     trainings = len(item["runs"])
-    if trainings < TRAININGS:
-        yield f"{trainings} trainings instead of {TRAININGS}"
+    if trainings < official.seeds:
+        yield f"{trainings} trainings instead of {official.seeds}"

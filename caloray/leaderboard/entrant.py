@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["Entrant", "Floor", "read_entrant"]
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,10 @@ METRICS = {
     "auc/low/dnn": ("auc_low", 1.0),
     "auc/high/dnn": ("auc_high", 1.0),
     "auc/low/resnet": ("auc_resnet", 1.0),
-    "precision": ("precision", 1.0),
-    "recall": ("recall", 1.0),
-    "density": ("density", 1.0),
-    "coverage": ("coverage", 1.0),
+    "prdc/precision": ("precision", 1.0),
+    "prdc/recall": ("recall", 1.0),
+    "prdc/density": ("density", 1.0),
+    "prdc/coverage": ("coverage", 1.0),
 }
 SEPARATIONS = {
     "e_ratio": "separation_e_total",
@@ -41,8 +41,11 @@ SEPARATIONS = {
         )
     },
 }
-OPTIONAL = ("precision", "recall", "density", "coverage")
-"""Left out where they do not follow the protocol, instead of keeping the model from being ranked."""
+OPTIONAL = ("auc/low/resnet", "prdc/precision", "prdc/recall", "prdc/density", "prdc/coverage")
+"""Left out where they do not follow the protocol, instead of keeping the model from being ranked.
+
+Not all of the protocol is recorded for these (learning rate and epochs of the residual network, say).
+"""
 
 
 @dataclass(frozen=True)
@@ -68,15 +71,26 @@ class Entrant:
 
     Args:
         path: Its results.json.
-        entry: Its row.
+        entry: All of its numbers.
         floors: Floors of the measured numbers, by column.
+        left_out: Columns of ``entry`` that must not stand beside published numbers.
         record: The whole results.json.
     """
 
     path: Path
     entry: Entry
     floors: Mapping[str, Floor]
+    left_out: tuple[str, ...]
     record: Mapping[str, Any]
+
+    @property
+    def ranked_entry(self) -> Entry:
+        """Its row among published ones."""
+        values, errors = (
+            {key: number for key, number in numbers.items() if key not in self.left_out}
+            for numbers in (self.entry.values, self.entry.errors)
+        )
+        return replace(self.entry, values=values, errors=errors)
 
     @property
     def hardware(self) -> str:
@@ -109,7 +123,10 @@ def _entrant(file: Path, record: Mapping[str, Any]) -> Entrant:
     values: dict[str, float] = {}
     errors: dict[str, float] = {}
     floors: dict[str, Floor] = {}
+    left_out: list[str] = []
     for key, factor, metric in _metrics(record):
+        if metric["name"] in OPTIONAL and not metric["comparable"]:
+            left_out.append(key)
         values[key] = factor * metric["value"]
         floor, spread, matched = (factor * metric[name] for name in ("floor", "spread", "matched"))
         floors[key] = Floor(floor, spread, matched, metric.get("significance"))
@@ -126,13 +143,13 @@ def _entrant(file: Path, record: Mapping[str, Any]) -> Entrant:
         if error is not None:
             errors[key] = error
     entry = Entry(str(record["generated"]["name"]), "yours", f"evaluated in {file}", values, errors)
-    return Entrant(file, entry, floors, record)
+    return Entrant(file, entry, floors, tuple(left_out), record)
 
 
 def _metrics(record: Mapping[str, Any]) -> Iterator[tuple[str, float, Mapping[str, Any]]]:
     for metric in record.get("metrics", ()):
         key, factor = METRICS.get(metric["name"], ("", 1.0))
-        if key and (metric["comparable"] or key not in OPTIONAL):
+        if key:
             yield key, factor, metric
 
 

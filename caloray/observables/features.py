@@ -36,6 +36,9 @@ from caloray.observables.weights import angular_layers, axis_names, radial_edges
 VOXELS_AT_ONCE = 4_000_000
 
 
+ROUNDING = 1e-13  # of the second moment: what is left of the variance of a single hit
+
+
 @dataclass(frozen=True)
 class Observables:
     """Features of N showers in L layers; R rings as in :func:`radial_edges`.
@@ -112,7 +115,8 @@ def observe_lit(lit: LitVoxels, geometry: Geometry) -> Observables:
     energies, rings = moments[..., 0].copy(), moments[..., 1 + 2 * len(names) :].copy()
     means = moments[..., 1 : 1 + 2 * len(names)] / (energies + GUARD)[..., None]
     first, second = means[..., : len(names)], means[..., len(names) :]
-    spread = np.sqrt(np.clip(second - first**2, 0.0, None))
+    variance = second - first**2
+    spread = np.sqrt(np.where(variance > ROUNDING * second, variance, 0.0))
     flat = sorted(set(range(geometry.n_layers)) - set(angular_layers(geometry)))
     for axis, name in enumerate(names):
         if name in {"eta", "phi"}:

@@ -18,7 +18,6 @@ from caloray.report.style import COLOURS, DASHES, MARKERS, plain
 
 Record = Mapping[str, Any]
 
-REFERENCE_LABEL = "Geant4"
 QUANTILES = (0.03, 0.2, 0.5, 0.8, 0.95, 0.99)  # of the longitudinal energy profile: which layers to show
 
 
@@ -93,7 +92,7 @@ class Comparison:
 
         Args:
             results: Content of one results.json, or of several.
-            labels: Names of the reference and of each model; by default Geant4 and what the records say.
+            labels: Names of the reference and of each model; by default what the records say.
 
         Raises:
             ConfigError: No record, a wrong number of labels, or records of different references, readouts or
@@ -193,9 +192,7 @@ class Comparison:
 
 
 def _names(records: Sequence[Record]) -> list[str]:
-    if len(records) == 1:
-        return [REFERENCE_LABEL, "caloray"]
-    return [REFERENCE_LABEL, *(str(record["generated"]["name"]) for record in records)]
+    return [str(records[0]["reference"]["name"]), *(str(record["generated"]["name"]) for record in records)]
 
 
 def _check_same(first: Record, other: Record, name: str, other_name: str) -> None:

@@ -16,12 +16,15 @@ def classifier_table(comparison: Comparison) -> Html:
     """AUC and JSD of every classifier, and every training."""
     head = (
         "classifier",
-        "AUC ± error",
-        "floor",
+        "AUC ± error, all showers",
+        "AUC at the floor's size",
+        "floor ± error of the difference",
         "significance",
-        "JSD ± error",
-        "floor",
+        "JSD ± error, all showers",
+        "JSD at the floor's size",
+        "floor ± error of the difference",
         "significance",
+        "showers on either side: all, floor's size",
         "trainings",
         "with published numbers",
         "remark",
@@ -36,10 +39,13 @@ def classifier_table(comparison: Comparison) -> Html:
                 metric = record[name]
                 scores += [
                     plus_minus(metric["value"], metric["error"]),
+                    number(metric["matched"]),
                     plus_minus(metric["floor"], metric["spread"]),
+                    mark(metric["significance"]),
                 ]
-                scores.append(mark(metric["significance"]))
-            public = comparable(record)
+            auc = record["auc"]
+            scores.append(f"{min(auc['showers']):,}, {auc['pair_showers']:,}")
+            public = comparable(record, model.record)
             trainings = _trainings(record.get("runs") or ())
             rows.append(
                 (
@@ -47,7 +53,7 @@ def classifier_table(comparison: Comparison) -> Html:
                     *scores,
                     trainings,
                     public,
-                    record["auc"].get("note") or "–",
+                    auc.get("note") or "–",
                     settings_cell(record["settings"]),
                 )
             )
@@ -64,7 +70,7 @@ def _trainings(runs: Sequence[Record]) -> Html:
 
 
 def timing_tables(comparison: Comparison) -> Html:
-    """Time per shower and speed-up over Geant4."""
+    """Time per shower and speed-up over the reference's simulation."""
     parts = []
     for model, record in comparison.distinct("timing"):
         geant4 = record.get("geant4") or {}
@@ -86,12 +92,18 @@ def timing_tables(comparison: Comparison) -> Html:
         where = f"{hardware}, {record['device']}, {record['threads']} thread(s)"
         parameters = (record.get("parameters") or {}).get("generation")
         size = "" if parameters is None else f" {number(parameters)} parameters are needed to sample."
-        seconds = geant4.get("seconds")
-        known = f"Geant4: {number(seconds)} s per shower. " if seconds else "Geant4's time: unknown. "
-        parts.append(
-            paragraph(f"{where}.{size} {known if geant4 else ''}{geant4.get('note') or ''}", css="remark")
-        )
+        parts.append(paragraph(f"{where}.{size}", css="remark"))
+        if geant4:
+            parts.append(paragraph(_speed_up(geant4, comparison.reference_name), css="remark"))
     return join(parts)
+
+
+def _speed_up(record: Record, reference: str) -> str:
+    """What the speed-up is over, and what to keep in mind about it."""
+    seconds = record.get("seconds")
+    known = f"{number(seconds)} s per shower" if seconds else "time unknown"
+    note = record.get("note") or "machines may differ"
+    return f"Speed-up over {reference} ({known}): {note.rstrip('.')}."
 
 
 def _timing(item: Record, up: Record | None) -> tuple[object, ...]:

@@ -83,6 +83,7 @@ PLATES = (
     ),
     Plate("10_average_shower", images.draw_average_shower, shaded=True),
     Plate("12_average_images", images.draw_images, _every("average_voxels"), shaded=True),
+    Plate("12_average_images_all", images.draw_every_image, _every("average_voxels"), shaded=True),
     Plate("17_timing", timing.draw_timing, _any("timing")),
 )
 """In the order in which a page shows them; file names keep their numbers for good."""

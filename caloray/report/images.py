@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["draw_average_shower", "draw_images"]
+__all__ = ["draw_average_shower", "draw_every_image", "draw_images"]
 
 from collections.abc import Sequence
 
@@ -21,6 +21,7 @@ DEPTH = 1e-5  # of the largest mean energy, where the colours begin
 RATIO = 0.2  # from one, where the colours end
 RATIOS = (0.1, 0.5)  # the same for single voxels, as the statistics allow
 VISIBLE = 1e-4  # of the largest, below which a ratio is noise
+TILE, TALL = 2.2, 1.18  # distance of small pictures in units of their half width; taller for the titles
 SMOOTH = 64  # straight pieces of a full circle, at least
 
 
@@ -102,6 +103,74 @@ def draw_images(comparison: Comparison) -> Figure:
         for axes in panels[-1]:
             axes.set_xlabel(r"$x$ [mm]")
     return figure
+
+
+def draw_every_image(comparison: Comparison) -> Figure:
+    """Mean energy per voxel of all layers as small pictures: the reference, and the ratio of every model."""
+    geometry = comparison.geometry
+    reference = np.array(comparison.first["average_voxels"]["reference"])
+    top = max(float(reference.max()), 1e-12)
+    ratios = [
+        _ratio(reference, np.array(model.record["average_voxels"]["generated"]), VISIBLE * top)
+        for model in comparison.models
+    ]
+    limit = _limit(ratios)
+    columns = min(geometry.n_layers, 9 if geometry.n_layers > 20 else 7)
+    rows = -(-geometry.n_layers // columns)
+    blocks: list[tuple[np.ndarray, Normalize, str]]
+    blocks = [(np.where(reference > 0, reference, np.nan), LogNorm(top * DEPTH, top), ENERGY_MAP)]
+    blocks += [(ratio, Normalize(1 - limit, 1 + limit), RATIO_MAP) for ratio in ratios]
+    titles = [comparison.reference_label]
+    titles += [f"{model.short} / {comparison.reference_short}" for model in comparison.models]
+    figure = new_figure(max(1.18 * columns + 1.2, 6.0), len(blocks) * (1.3 * rows + 0.4))
+    panels = figure.subplots(len(blocks), 1, squeeze=False)[:, 0]
+    for axes, (values, norm, colours), title in zip(panels, blocks, titles, strict=True):
+        for layer in range(geometry.n_layers):
+            across, down = layer % columns, layer // columns
+            centre = TILE * across, -TILE * TALL * down
+            mesh = _draw_tile(axes, geometry, layer, values[geometry.span(layer)], centre, norm, colours)
+            label = comparison.layer(layer)
+            axes.text(centre[0], centre[1] + 1.08, label, fontsize=7.5, ha="center", va="bottom")
+        axes.set_xlim(-1.1, TILE * columns - 1.1)
+        axes.set_ylim(-TILE * TALL * (rows - 1) - 1.1, 1.5)
+        axes.set_aspect("equal")
+        axes.set_axis_off()
+        axes.set_title(title, loc="left", fontsize=10.5)
+        energy = colours == ENERGY_MAP
+        label = "mean energy per voxel [MeV]" if energy else "ratio"
+        figure.colorbar(mesh, ax=axes, label=label, extend="min" if energy else "both", pad=0.01)
+    return figure
+
+
+def _draw_tile(
+    axes: Axes,
+    geometry: Geometry,
+    number: int,
+    values: np.ndarray,
+    centre: tuple[float, float],
+    norm: Normalize,
+    colours: str,
+) -> QuadMesh:
+    """One layer's voxels, scaled to lie between -1 and 1 around ``centre``."""
+    layer = geometry.layers[number]
+    first, second = np.array(layer.first), np.array(layer.second)
+    cells = values.reshape(layer.shape)
+    if geometry.kind == "cylindrical":
+        first, cells = _rounded(first, cells)
+        x, y = np.cos(first)[:, None] * second, np.sin(first)[:, None] * second
+        middle, size = np.zeros(2), second[-1]
+        ring = np.linspace(0, 2 * np.pi, SMOOTH + 1)
+        outline = np.cos(ring), np.sin(ring)
+    else:
+        x, y = np.meshgrid(first, second, indexing="ij")
+        middle = np.array([first[0] + first[-1], second[0] + second[-1]]) / 2
+        size = max(np.ptp(first), np.ptp(second)) / 2
+        half = np.array([np.ptp(first), np.ptp(second)]) / 2 / size
+        outline = half[0] * np.array([-1, 1, 1, -1, -1]), half[1] * np.array([-1, -1, 1, 1, -1])
+    place = [(grid - middle[i]) / size + centre[i] for i, grid in enumerate((x, y))]
+    edge = [line + centre[i] for i, line in enumerate(outline)]
+    axes.fill(*edge, facecolor="#d6d6d6", edgecolor="#6e6e6e", linewidth=0.5, zorder=0)
+    return axes.pcolormesh(*place, cells, norm=norm, cmap=colours, rasterized=True)
 
 
 def _draw_layer(

@@ -89,7 +89,7 @@ def spreads(value: float | None) -> str:
     if value is None or not math.isfinite(value):
         return "no spread"
     shown = f"{abs(value):.1f}" if abs(value) < 100 else f"{abs(value):,.0f}"
-    return f"{'−' if value < 0 else '+'}{shown}\N{NO-BREAK SPACE}σ"
+    return f"{'−' if value < 0 else '+'}{shown}\N{NO-BREAK SPACE}spreads"
 
 
 def plus_minus(value: float | None, error: float | None) -> str:

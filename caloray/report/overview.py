@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
+from caloray.evaluation.limits import INPUTS
 from caloray.report.comparison import Comparison, Model, Record
 from caloray.report.style import REFERENCE, REFERENCE_EDGE, new_figure, title_of
 
@@ -44,13 +45,14 @@ def draw_chi2(comparison: Comparison) -> Figure:
 def has_chi2(comparison: Comparison) -> bool:
     """Whether the records hold chi2."""
     return all(
-        any(one.get("chi2_per_ndf") is not None for one in model.record["histograms"])
+        any(one.get("chi2_per_ndf") is not None for one in model.record["separations"])
         for model in comparison.models
     )
 
 
 def _draw(comparison: Comparison, keys: Keys, title: str) -> Figure:
     groups = _groups(comparison.first["histograms"])
+    judged = [name for name in groups if name not in INPUTS]
     layered = [
         name for name, members in groups.items() if len(members) > 1 and members[0]["layer"] is not None
     ]
@@ -60,7 +62,7 @@ def _draw(comparison: Comparison, keys: Keys, title: str) -> Figure:
     names = ", ".join(model.label for model in comparison.models)
     figure.suptitle(f"{title}: {names} against {comparison.reference_label}", fontsize=12)
     grid = figure.add_gridspec(rows + 1, columns, height_ratios=[1.35] + [1.0] * rows)
-    _summary_panel(figure.add_subplot(grid[0, :]), comparison, list(groups), keys)
+    _summary_panel(figure.add_subplot(grid[0, :]), comparison, judged, keys)
     for i, observable in enumerate(layered):
         axes = figure.add_subplot(grid[1 + i // columns, i % columns])
         _layer_panel(axes, comparison, observable, keys)
@@ -80,17 +82,10 @@ def _numbers(records: Sequence[Record], key: str) -> np.ndarray:
 
 
 def _mean(model: Model, observable: str, keys: Keys) -> tuple[float, float, float]:
-    """Value, floor and spread of an observable, averaged over its histograms."""
-    if keys is SEPARATION:
-        rows = [row for row in model.record["separations"] if row["observable"] == observable]
-        found = [_numbers(rows, key) for key in (keys.value, keys.floor, keys.spread)]
-        return tuple(float(part[0]) if len(part) else np.nan for part in found)  # type: ignore[return-value]
-    members = [record for record in model.record["histograms"] if record["observable"] == observable]
-    value, floor, spread = (_numbers(members, key) for key in (keys.value, keys.floor, keys.spread))
-    known = np.isfinite(value) & np.isfinite(floor)
-    if not known.any():
-        return np.nan, np.nan, np.nan
-    return float(value[known].mean()), float(floor[known].mean()), float(np.nanmean(spread[known]))
+    """Value, floor and spread of an observable, of the average where it has several histograms."""
+    rows = [row for row in model.record["separations"] if row["observable"] == observable]
+    value, floor, spread = (_numbers(rows, key) for key in (keys.value, keys.floor, keys.spread))
+    return (float(value[0]), float(floor[0]), float(spread[0])) if rows else (np.nan, np.nan, np.nan)
 
 
 def _summary_panel(axes: Axes, comparison: Comparison, observables: Sequence[str], keys: Keys) -> None:

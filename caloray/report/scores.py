@@ -11,12 +11,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
+from caloray.evaluation.limits import CLEAR, DOUBTFUL
 from caloray.report.comparison import Comparison, Model, Record
 from caloray.report.style import REFERENCE_EDGE, new_figure, plain
 
 Key = tuple[str, str]
 COLUMNS = 4
-NORMAL, CLEAR = 2.0, 5.0
 
 
 def draw_classifiers(comparison: Comparison) -> Figure:
@@ -43,7 +43,8 @@ def _draw_roc(axes: Axes, entries: list[tuple[Model, Record]], comparison: Compa
     axes.plot([0, 1], [0, 1], color=REFERENCE_EDGE, linewidth=0.8, linestyle=":")
     for model, record in entries:
         if record.get("roc"):
-            label = f"{model.short}: {_auc(record['auc'])}"
+            auc = record["auc"]
+            label = f"{model.short}: {_auc(auc)}\n{auc['matched']:.3f} at the floor's size"
             curve = record["roc"]
             axes.plot(
                 curve["fpr"],
@@ -54,7 +55,8 @@ def _draw_roc(axes: Axes, entries: list[tuple[Model, Record]], comparison: Compa
                 label=label,
             )
     if first.get("floor_roc"):
-        label = f"floor: {first['auc']['floor']:.3f} ± {_digits(first['auc']['spread'])}"
+        auc = first["auc"]
+        label = f"floor ({auc['pair_showers']:,} showers): {auc['floor']:.3f} ± {_digits(auc['spread'])}"
         curve = first["floor_roc"]
         axes.plot(curve["fpr"], curve["tpr"], color=REFERENCE_EDGE, linewidth=1.3, label=label)
     axes.set_xlim(0, 1)
@@ -62,7 +64,7 @@ def _draw_roc(axes: Axes, entries: list[tuple[Model, Record]], comparison: Compa
     axes.set_xlabel(f"generated taken for {comparison.reference_short}")
     axes.set_ylabel(f"{comparison.reference_short} taken for {comparison.reference_short}")
     axes.set_title(plain(first["title"]) + ("" if first["comparable"] else " *"), loc="left", fontsize=10)
-    axes.legend(loc="lower right", title="AUC", title_fontsize=9.5, alignment="left")
+    axes.legend(loc="lower right", title="AUC of all showers", title_fontsize=9.5, alignment="left")
 
 
 def _draw_calibration(axes: Axes, entries: list[tuple[Model, Record]], comparison: Comparison) -> None:
@@ -87,12 +89,12 @@ def draw_metrics(comparison: Comparison) -> Figure:
     for model in comparison.having("metrics"):
         for metric in model.record["metrics"]:
             rows.setdefault(metric["name"], {})[model.number] = metric
-    order = sorted(rows.values(), key=lambda row: -max(_significance(metric) for metric in row.values()))
+    order = sorted(rows.values(), key=lambda row: -max(_place(metric) for metric in row.values()))
     number = len(comparison.models)
     height = 0.3 if number == 1 else 0.2 + 0.14 * number
     figure = new_figure(11.5, 1.7 + height * len(order))
     axes = figure.add_subplot()
-    axes.axvspan(-NORMAL, NORMAL, color="#e9e9e9", zorder=0)
+    axes.axvspan(-CLEAR, DOUBTFUL, color="#e9e9e9", zorder=0)
     axes.axvline(0, color=REFERENCE_EDGE, linewidth=0.9)
     for level in (-CLEAR, CLEAR):
         axes.axvline(level, color=REFERENCE_EDGE, linewidth=0.7, linestyle=":")
@@ -101,22 +103,27 @@ def draw_metrics(comparison: Comparison) -> Figure:
         for i, metric in row.items():
             at = place + (i + 0.5 - 0.5 * number) * thick
             colour = comparison.models[i].colour
-            axes.barh(at, _significance(metric), height=0.9 * thick, color=colour, zorder=2)
-    axes.set_xscale("symlog", linthresh=NORMAL, linscale=0.6)
-    _bound(axes, [_significance(metric) for row in order for metric in row.values()])
+            known = metric.get("significance")
+            if known is None:
+                axes.text(0, at, "no spread", color=colour, fontsize=8, ha="center", va="center")
+            else:
+                axes.barh(at, known, height=0.9 * thick, color=colour, zorder=2)
+    axes.set_xscale("symlog", linthresh=DOUBTFUL, linscale=0.6)
+    known = [metric.get("significance") for row in order for metric in row.values()]
+    _bound(axes, [value for value in known if value is not None])
     axes.set_yticks(range(len(order)), [plain(next(iter(row.values()))["label"]) for row in order])
     axes.set_ylim(len(order) - 0.4, -0.6)
     axes.yaxis.set_minor_locator(NullLocator())
     axes.tick_params(axis="y", which="both", left=False, right=False)
-    axes.set_xlabel("worse than the floor by so many of its spreads (same number of showers)")
+    axes.set_xlabel("worse than the floor by so many spreads; far below it is suspicious")
     _name(axes, comparison, order)
     return figure
 
 
 def _bound(axes: Axes, values: list[float]) -> None:
-    low, high = min([-NORMAL, *values]), max([CLEAR, *values])
+    low, high = min([-CLEAR, *values]), max([CLEAR, *values])
     axes.set_xlim(1.6 * low - 1, 1.6 * high)
-    marks = [-100, -10, -5, -2, 0, 2, 5, 10, 20, 50, 100, 1000, 10_000]
+    marks = [-100, -50, -20, -10, -5, -2, 0, 2, 5, 10, 20, 50, 100, 1000, 10_000]
     axes.set_xticks([mark for mark in marks if 1.6 * low - 1 <= mark <= 1.6 * high])
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axes.xaxis.set_minor_locator(NullLocator())
@@ -134,16 +141,18 @@ def _name(axes: Axes, comparison: Comparison, order: list[dict[int, Record]]) ->
     texts = []
     for row in order:
         metric = next(iter(row.values()))
-        texts.append(f"{metric['matched']:.3g}  |  {metric['floor']:.3g} ± {_digits(metric['spread'])}")
+        spread = f" ± {_digits(metric['spread'])}" if metric["spread"] else ""
+        texts.append(f"{metric['matched']:.3g}  |  {metric['floor']:.3g}{spread}")
     side.set_yticks(range(len(order)), texts)
     side.yaxis.set_minor_locator(NullLocator())
     side.tick_params(axis="y", which="both", left=False, right=False)
-    side.set_title("at the same size  |  floor ± spread", loc="right", fontsize=10)
+    side.set_title("compared  |  floor ± spread", loc="right", fontsize=10)
 
 
-def _significance(metric: Record) -> float:
+def _place(metric: Record) -> float:
+    """For the order: metrics without a spread come last."""
     value = metric.get("significance")
-    return 0.0 if value is None else float(value)
+    return -np.inf if value is None else float(value)
 
 
 def _auc(metric: Record) -> str:

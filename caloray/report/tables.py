@@ -16,14 +16,38 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from caloray.evaluation.limits import INPUTS, Standing, standing
 from caloray.report.comparison import Comparison, Model, Record
-from caloray.report.markup import Html, details, element, join, number, paragraph, plus_minus, spreads, table
-from caloray.report.words import name_of
+from caloray.report.markup import (
+    Html,
+    details,
+    element,
+    join,
+    listing,
+    number,
+    paragraph,
+    plus_minus,
+    spreads,
+    table,
+)
+from caloray.report.words import basis_of, name_of
 
 REASON = (
     "Not comparable: the number must not stand beside published ones, because sizes, settings, threshold or "
     "data are not those of the challenge, or nobody publishes it; remarks and settings say what differs."
 )
+SEPARATION_REMARK = (
+    "A mean over layers has a floor averaged in the same way, halving by halving: its spread is that of the "
+    "mean. χ²/NDF of the voxel energies scatters with a long tail even between equal samples, because the "
+    "voxels of a shower go together; its rank among the halvings stands in place of a significance."
+)
+INPUT = "input, not judged"
+CSS = {
+    Standing.OFF: "off",
+    Standing.WATCHED: "doubtful",
+    Standing.FLOOR: "fine",
+    Standing.SUSPICIOUS: "suspicious",
+}
 SUMMARY = {"e_ratio_mean": "E_tot / E_inc", "e_ratio_width": "width of E_tot / E_inc"}
 PER_LAYER = ("layer_energy", "layer_hits")
 
@@ -36,9 +60,21 @@ def metrics_table(comparison: Comparison) -> Html:
         model.number: {metric["label"]: _brief(metric) for metric in model.record["metrics"]}
         for model in models
     }
-    return join(
-        [_side_by_side("metric", models, cells, full), paragraph(REASON, css="remark") if models else ""]
-    )
+    above = _not_comparable(comparison, models)
+    below = paragraph(REASON, css="remark") if models else ""
+    return join([above, _side_by_side("metric", models, cells, full), below])
+
+
+def _not_comparable(comparison: Comparison, models: list[Model]) -> Html:
+    """Why the data are not the challenge's, once for all numbers of a model."""
+    parts = []
+    for model in models:
+        reasons = model.record.get("not_comparable") or ()
+        if reasons:
+            of = "" if comparison.single else f" of {model.name}"
+            lead = f"No number{of} is comparable with published ones:"
+            parts.append(join([paragraph(lead, css="no"), listing(reasons)]))
+    return join(parts)
 
 
 def _brief(metric: Record) -> str:
@@ -53,7 +89,7 @@ def _side_by_side(
         return join(full.values())
     labels = dict.fromkeys(label for column in cells.values() for label in column)
     rows = [(label, *(cells[model.number].get(label, "–") for model in models)) for label in labels]
-    caption = "value (spreads above the floor at equal sizes)"
+    caption = "value (how far beyond the floor)"
     short = table((what, *(model.name for model in models)), rows, caption)
     return join([short, *(details(f"In full: {model.name}", full[model.number]) for model in models)])
 
@@ -62,7 +98,7 @@ def _metrics(model: Model) -> Html:
     head = (
         "metric",
         "value ± error",
-        "at the floor's size",
+        "compared with the floor",
         "floor ± spread",
         "significance",
         "better",
@@ -82,8 +118,8 @@ def _metrics(model: Model) -> Html:
             metric["better"],
             ", ".join(f"{n:,}" for n in metric["showers"]),
             f"{metric['pairs']} × {metric['pair_showers']:,}",
-            comparable(metric),
-            metric["note"] or "–",
+            comparable(metric, model.record),
+            "; ".join(filter(None, (metric["note"], basis_of(metric["name"])))) or "–",
             settings_cell(metric["settings"]),
         )
         for metric in model.record["metrics"]
@@ -91,13 +127,12 @@ def _metrics(model: Model) -> Html:
     return table(head, rows)
 
 
-def comparable(record: Record) -> Html:
-    """Whether a number may stand beside published ones."""
-    return (
-        element("span", "yes", css="yes")
-        if record["comparable"]
-        else element("span", "not comparable", css="no")
-    )
+def comparable(metric: Record, record: Record) -> Html:
+    """Whether a number may stand beside published ones; reasons that hold for all stand above the table."""
+    if metric["comparable"]:
+        return element("span", "yes", css="yes")
+    why = "see above" if record.get("not_comparable") else "not comparable"
+    return element("span", why, css="no")
 
 
 def settings_cell(settings: Mapping[str, Any]) -> Html:
@@ -116,70 +151,67 @@ def value_text(value: Any) -> str:
 
 
 def mark(value: float | None) -> Html:
-    """A significance, coloured."""
-    css = "" if value is None else "off" if value >= 5 else "doubtful" if value >= 2 else "fine"
-    return element("span", spreads(value), css=css)
+    """A significance, coloured; in words too where it is suspicious."""
+    found = standing(value)
+    text = spreads(value) if found is not Standing.SUSPICIOUS else f"{spreads(value)}, {found.value}"
+    return element("span", text, css="" if found is None else CSS[found])
 
 
 def separation_table(comparison: Comparison) -> Html:
     """Separation powers and chi2 of every observable; with several models first side by side."""
     head = (
         "observable",
-        "separation power",
-        "floor ± spread",
+        "separation power, all showers",
+        "floor ± spread, scaled to these numbers of showers",
         "× floor",
         "significance",
         "worst layer",
         "out of range (reference, model)",
-        "χ²/NDF",
-        "its floor ± spread",
+        "χ²/NDF, all showers",
+        "floor ± spread",
+        "significance",
     )
     full, cells = {}, {}
     for model in comparison.models:
         rows = model.record["separations"]
-        full[model.number] = table(head, [_separation(model, row) for row in rows])
-        cells[model.number] = {
-            name_of(row["observable"]): f"{number(row['separation'])} ({spreads(row['significance'])})"
-            for row in rows
-        }
-    return _side_by_side("observable", list(comparison.models), cells, full)
+        full[model.number] = table(head, [_separation(row) for row in rows])
+        cells[model.number] = {name_of(row["observable"]): _short(row) for row in rows}
+    table_of = _side_by_side("observable", list(comparison.models), cells, full)
+    return join([table_of, paragraph(SEPARATION_REMARK, css="remark")])
 
 
-def _separation(model: Model, row: Record) -> tuple[object, ...]:
+def _short(row: Record) -> str:
+    by = INPUT if row["observable"] in INPUTS else spreads(row["significance"])
+    return f"{number(row['separation'])} ({by})"
+
+
+def _separation(row: Record) -> tuple[object, ...]:
     label = name_of(row["observable"])
+    judged = row["observable"] not in INPUTS
     worst = "–"
     if row["worst_layer"] is not None:
         worst = f"{row['worst_layer']} ({number(row['worst_separation'], 3)})"
     outside = ", ".join(f"{row['outside'][side]:.2%}" for side in ("reference", "generated"))
-    value, floor, spread = _chi2(model, row["observable"])
     return (
         label if row["histograms"] < 2 else f"{label} (mean of {row['histograms']})",
         number(row["separation"]),
         plus_minus(row["floor"], row["floor_spread"]),
         number(row["ratio"], 3),
-        mark(row["significance"]),
+        mark(row["significance"]) if judged else INPUT,
         worst,
         outside,
-        number(value, 3),
-        plus_minus(floor, spread),
+        number(row.get("chi2_per_ndf"), 3),
+        plus_minus(row.get("chi2_floor"), row.get("chi2_floor_spread")),
+        _chi2_mark(row) if judged else INPUT,
     )
 
 
-def _chi2(model: Model, observable: str) -> tuple[float | None, float | None, float | None]:
-    """Means over the histograms of one observable."""
-    found = [
-        r
-        for r in model.record["histograms"]
-        if r["observable"] == observable and r.get("chi2_per_ndf") is not None
-    ]
-    if not found:
-        return None, None, None
-    keys = ("chi2_per_ndf", "chi2_floor", "chi2_floor_spread")
-    means: list[float | None] = []
-    for key in keys:
-        values = [float(r[key]) for r in found if r.get(key) is not None]
-        means.append(sum(values) / len(values) if values else None)
-    return means[0], means[1], means[2]
+def _chi2_mark(row: Record) -> object:
+    """The significance, or the rank among the halvings where spreads mislead."""
+    if row.get("chi2_significance") is not None:
+        return mark(row["chi2_significance"])
+    rank = row.get("chi2_rank")
+    return f"above {rank[0]} of {rank[1]} halvings" if rank else "–"
 
 
 def means_table(comparison: Comparison) -> Html:

@@ -14,7 +14,7 @@ from caloray.report.style import REFERENCE_EDGE, new_figure, plain
 
 
 def draw_timing(comparison: Comparison) -> Figure:
-    """Median time per shower of every batch size with its spread, and Geant4's, where known."""
+    """Median time per shower of every batch size with its spread, and the reference's, where known."""
     figure = new_figure(7, 4.8)
     axes = figure.add_subplot()
     geant4 = None

@@ -1,8 +1,8 @@
-"""Names of observables in plain words."""
+"""Names of observables in plain words, and what is compared with the floor where that is not plain."""
 
 from __future__ import annotations
 
-__all__ = ["name_of"]
+__all__ = ["basis_of", "name_of"]
 
 AXES = {"eta": "η", "phi": "φ", "r": "r", "x": "x", "y": "y"}
 
@@ -25,7 +25,19 @@ NAMES = {
     **{f"width_{name}": f"widths in {text}" for name, text in AXES.items()},
 }
 
+BASIS = {
+    "chi2": "compared is the value of all showers: χ²/NDF does not depend on their number",
+    "fpd": "the value is extrapolated to infinitely many showers, compared are distances at the floor's size",
+    "auc": "the spread is the error of (compared − floor)",
+    "jsd": "the spread is the error of (compared − floor)",
+}
+
 
 def name_of(observable: str) -> str:
     """What an observable is called in text."""
     return NAMES.get(observable, observable)
+
+
+def basis_of(metric: str) -> str:
+    """What stands beside the floor for this metric, where it is not simply the metric at the floor's size."""
+    return BASIS.get(metric.split("/", maxsplit=1)[0], "")

@@ -79,7 +79,7 @@ def test_json_and_figures(
     assert facts["seed"] == 5
     assert len(facts["separations"]) == 18
     assert facts["figures"] == [str(tmp_path / "out" / "figures" / "01.png")]
-    assert drawn == ["Geant4", "flow.hdf5", "caloray-results/2"]
+    assert drawn == ["geant4.hdf5", "flow.hdf5", "caloray-results/2"]
     assert facts["page"] == str(tmp_path / "out" / "report.html")
 
 
@@ -131,6 +131,8 @@ def test_several_models_on_one_page(
     ("words", "status", "message"),
     [
         (("--label", "a", "--label", "b"), 78, "2 labels for 1 samples"),
+        (("--label", " "), 78, "label ' ' is empty, taken, or like another one"),
+        (("--split", "test"), 78, "--split test: "),
         (("--classifiers", "forest"), 78, "--classifiers 'forest': expected one of none, trees"),
         (("--timing", "nowhere.json"), 65, "nowhere.json: no record can be read"),
         (("--run", "."), 78, "no tracking.json of a run that has reached MLflow"),
@@ -156,4 +158,24 @@ def test_a_record_of_something_else(
 ) -> None:
     (tmp_path / "time.json").write_text('{"schema": "caloray-diphoton/1"}')
     assert run(*pair, "-o", tmp_path / "out", "--timing", tmp_path / "time.json") == 65
-    assert "schema 'caloray-diphoton/1', expected caloray-timing" in capsys.readouterr().err
+    assert "schema 'caloray-diphoton/1' without device" in capsys.readouterr().err
+
+
+def test_a_place_that_cannot_be_is_refused_before_any_work(
+    pair: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    assert run(*pair, "-o", tmp_path / "file" / "sub") == 74
+    assert "file: is a file, expected a directory" in (error := capsys.readouterr().err)
+    assert "showers" not in error.splitlines()[0]
+
+
+@pytest.mark.parametrize("labels", [("a/b", "a_b"), ("figures", "b"), ("..", "b")])
+def test_two_models_never_share_a_folder(
+    pair: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], labels: tuple[str, str]
+) -> None:
+    words = [word for label in labels for word in ("--label", label)]
+    assert run(pair[0], pair[1], pair[0], "-o", tmp_path / "out", "--no-figures", *words) in {0, 78}
+    made = sorted(path.parent.name for path in (tmp_path / "out").rglob("results.json"))
+    assert len(made) in {0, 2}
+    assert "figures" not in made

@@ -91,6 +91,18 @@ def test_your_model_in_the_ranking(tmp_path, capsys):
     assert not any("not comparable" in line for line in lines)
 
 
+def test_times_of_your_machine_have_a_star(tmp_path, capsys):
+    times = [{"batch": 100, "ms": {"mean": 1.0, "std": 0.1}}]
+    timing = {"parameters": {"training": 7e6, "generation": 6e6}, "device": "cpu", "measurements": times}
+    timing |= {"hardware": "A processor", "threads": 1, "backend": "native"}
+    (tmp_path / "results.json").write_text(json.dumps(results() | {"timing": timing}))
+    assert run("ds2", tmp_path, "--sort", "cpu-100") == 0
+    text = capsys.readouterr().out
+    mine = next(line for line in text.splitlines() if "> myflow.hdf5" in line)
+    assert mine.split() == ["1", ">", "myflow.hdf5", "7M", "6M", "-", "1.00*", "-", "-", "-", "-"]
+    assert "* other hardware: times on A processor" in text
+
+
 def test_your_model_apart(tmp_path, capsys):
     path = tmp_path / "results.json"
     path.write_text(json.dumps(results(threshold=0.0)))

@@ -16,6 +16,7 @@ import pytest
 from caloray.distributed import evaluate as over_workers
 from caloray.distributed.evaluate import RayReducer, reducer
 from caloray.errors import DataError, NumericalError
+from caloray.evaluation.halves import Halves
 from caloray.evaluation.passes import InProcess, PassSettings
 from caloray.evaluation.run import evaluate as evaluate_fully
 from caloray.evaluation.sample import Sample
@@ -97,7 +98,7 @@ def compare(found: Any, settings: PassSettings, pair: tuple[ShowerSource, Shower
 def test_parts_in_any_order(files: Any, shuffled: list[int], most: int) -> None:
     progress: list[tuple[str, int, int]] = []
     found = RayReducer(NoCluster(), rows=120)  # type: ignore[arg-type]
-    compare(found, PassSettings(0.5, 3, 5, most=most), files)
+    compare(found, PassSettings(0.5, 3, Halves(3, 5), most=most), files)
     assert min(shuffled) >= 4
     found.reference(files[0], PassSettings(0.5), lambda *facts: progress.append(facts))
     assert progress[-1] == ("reference", 700, 700)
@@ -129,7 +130,7 @@ def test_workers_agree_with_one_process(ray_cluster: ModuleType, toy: Any, tmp_p
     session = Session("", owned=True)
     source, test = open_source(toy.folder / "shards", "train"), open_source(toy.folder / "shards", "test")
     found = RayReducer(session, tmp_path, rows=200)
-    compare(found, PassSettings(0.5, 3, 5), (source, test))
+    compare(found, PassSettings(0.5, 3, Halves(3, 5)), (source, test))
     results = evaluate(source, test, reduce=reducer(session))
     assert json.dumps(results.data) == json.dumps(evaluate(source, test).data)
     assert not list(tmp_path.iterdir())

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from caloray.evaluation.chi2 import e_ratio_metric, two_sample_chi2
+from caloray.evaluation.chi2 import chi2_record, e_ratio_metric, two_sample_chi2
+from caloray.evaluation.halves import Halves
 from caloray.evaluation.passes import InProcess, PassSettings
+from caloray.evaluation.results import separation_table
 from caloray.evaluation.run import evaluate as evaluate_fully
 from caloray.evaluation.settings import QUICK
 from caloray.showers import Showers
@@ -60,7 +64,8 @@ def test_records_of_geant4_against_itself(halves: Any) -> None:
     layers = [h for h in known if h["observable"] == "layer_energy"]
     assert np.mean([h["chi2_floor"] for h in layers]) == pytest.approx(1.0, abs=0.1)
     spectrum = next(h for h in known if h["observable"] == "voxel_energy")
-    assert abs(spectrum["chi2_significance"]) < 4
+    assert spectrum["chi2_significance"] is None  # too skewed for spreads
+    assert spectrum["chi2_rank"][1] == 20
     # Taken as independent, the voxels of a shower would look very different from sample to sample.
     counts = [np.array(spectrum[side]["counts"]) for side in ("reference", "generated")]
     naive = np.sum((counts[0] - counts[1]) ** 2 / (counts[0] + counts[1] + 1e-9)) / spectrum["ndf"]
@@ -68,7 +73,7 @@ def test_records_of_geant4_against_itself(halves: Any) -> None:
 
 
 def test_metric_of_the_response(halves: Any, source: Any) -> None:
-    reducer, settings = InProcess(), PassSettings(0.0152, n_halvings=20)
+    reducer, settings = InProcess(), PassSettings(0.0152, halves=Halves(0, 20))
     axes, first, _ = reducer.reference(halves[0], settings)
     second, _ = reducer.generated(halves[1], axes, settings)
     same = e_ratio_metric(axes, first, second)
@@ -87,6 +92,67 @@ def test_metric_of_the_response(halves: Any, source: Any) -> None:
 
 
 def test_correlated_response_needs_three_halvings(halves: Any) -> None:
-    reducer, settings = InProcess(), PassSettings(0.0152, n_halvings=2)
+    reducer, settings = InProcess(), PassSettings(0.0152, halves=Halves(0, 2))
     axes, first, _ = reducer.reference(halves[0], settings)
     assert e_ratio_metric(axes, first, first) is None
+
+
+@dataclass(frozen=True)
+class Counts:
+    """As much of a sample as chi2 and separation powers look at: layers that know nothing of each other."""
+
+    axes: list[Any]
+    whole: np.ndarray
+    halves: np.ndarray
+    n: int
+
+    @property
+    def n_half(self) -> np.ndarray:
+        return np.full(self.halves.shape[1], self.n // 2)
+
+    def counts(self, axis: int) -> np.ndarray:
+        return np.asarray(self.whole[axis])
+
+    def half_counts(self, axis: int) -> np.ndarray:
+        return np.asarray(self.halves[axis])
+
+
+def independent(observable: str, layers: int, tilt: float, seed: int, n: int = 2000) -> Counts:
+    rng = np.random.default_rng(seed)
+    p = np.linspace(1 - tilt, 1 + tilt, 20) / 20
+    whole = np.zeros((layers, 22), dtype=int)
+    whole[:, 1:-1] = rng.multinomial(n, p, size=layers)
+    halves = np.stack([rng.multivariate_hypergeometric(one, n // 2, size=20) for one in whole])
+    axes = [SimpleNamespace(observable=observable, layer=i) for i in range(layers)]
+    return Counts(axes, whole, halves, n)
+
+
+def row_of(first: Any, second: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    layers = range(len(first.axes))
+    blank = {"separation": None, "significance": None}
+    sides = {side: {"counts": [1], "underflow": 0, "overflow": 0} for side in ("reference", "generated")}
+    records = [blank | sides | chi2_record(first, second, i) for i in layers]
+    return separation_table(first.axes, records, first, second.n)[0], records
+
+
+def test_the_mean_over_layers_has_the_spread_of_the_mean() -> None:
+    first = independent("hits", 45, 0.0, 1)
+    row, records = row_of(first, independent("hits", 45, 0.0, 2))
+    single = np.mean([record["chi2_floor_spread"] for record in records])
+    assert row["chi2_per_ndf"] == pytest.approx(np.mean([record["chi2_per_ndf"] for record in records]))
+    assert row["chi2_floor"] == pytest.approx(np.mean([record["chi2_floor"] for record in records]))
+    assert row["chi2_floor_spread"] == pytest.approx(single / np.sqrt(45), rel=0.5)
+    assert abs(row["chi2_significance"]) < 4
+    # A small tilt that no layer shows clearly: all of them together do.
+    row, records = row_of(first, independent("hits", 45, 0.15, 3))
+    assert np.median([record["chi2_significance"] for record in records]) < 3
+    assert row["chi2_significance"] > 5
+    assert row["chi2_rank"] == [20, 20]
+
+
+def test_one_histogram_is_its_own_mean() -> None:
+    first = independent("hits", 1, 0.0, 1)
+    row, records = row_of(first, independent("hits", 1, 0.0, 2))
+    assert {key: row[key] for key in row if key.startswith("chi2")} == {
+        key: records[0][key] for key in row if key.startswith("chi2")
+    }

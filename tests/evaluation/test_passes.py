@@ -11,6 +11,7 @@ import pytest
 from caloray.errors import NumericalError
 from caloray.evaluation import hold
 from caloray.evaluation.axes import default_threshold
+from caloray.evaluation.halves import Halves
 from caloray.evaluation.passes import InProcess, PassSettings, find_extremes, new_extremes, reduce_reference
 from caloray.evaluation.sample import Sample
 from caloray.evaluation.table import Table
@@ -48,7 +49,7 @@ def equal_tables(first: Table, second: Table) -> None:
 def plain(halves: Any) -> Any:
     """The reference in one thread, in the order and the chunks of the source."""
     cut = default_threshold(halves[0].geometry)
-    return reduce_reference(halves[0], PassSettings(cut, 3, 6, threads=1))
+    return reduce_reference(halves[0], PassSettings(cut, 3, Halves(3, 6), threads=1))
 
 
 @pytest.mark.parametrize(("threads", "rows", "held"), [(3, 50, 1 << 30), (1, 113, 0), (2, 70, 400_000)])
@@ -60,7 +61,7 @@ def test_threads_and_memory_change_nothing(
     order = np.random.default_rng(threads).permutation(750)
     half = source(halves[0].showers.select(order), halves[0].geometry, rows=rows)
     stages: list[str] = []
-    settings = PassSettings(default_threshold(half.geometry), 3, 6, threads=threads)
+    settings = PassSettings(default_threshold(half.geometry), 3, Halves(3, 6), threads=threads)
     axes, sample, table = InProcess().reference(half, settings, lambda stage, *_: stages.append(stage))
     assert len(axes) == len(plain[0])
     equal_samples(sample, plain[1])
@@ -70,7 +71,7 @@ def test_threads_and_memory_change_nothing(
 
 
 def test_a_capped_table_leaves_the_counts_alone(halves: Any, plain: Any) -> None:
-    settings = PassSettings(default_threshold(halves[0].geometry), 3, 6, most=100)
+    settings = PassSettings(default_threshold(halves[0].geometry), 3, Halves(3, 6), most=100)
     _, sample, table = reduce_reference(halves[0], settings)
     equal_samples(sample, plain[1])
     assert len(table) == 100

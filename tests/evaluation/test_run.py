@@ -15,6 +15,7 @@ import pytest
 from caloray.errors import ConfigError, DataError, GeometryError
 from caloray.evaluation import Results, default_threshold
 from caloray.evaluation.axes import build_axes
+from caloray.evaluation.halves import Halves
 from caloray.evaluation.means import compare_means, compare_widths
 from caloray.evaluation.passes import PassSettings, find_extremes, reduce_showers
 from caloray.evaluation.run import evaluate as evaluate_fully
@@ -105,7 +106,7 @@ def test_order_chunks_and_merging_change_nothing(record: dict[str, Any], halves:
 
     first = halves[0]
     cut = default_threshold(first.geometry)
-    settings = PassSettings(cut, seed=3, n_halvings=5)
+    settings = PassSettings(cut, seed=3, halves=Halves(3, 5))
     axes = build_axes(first.geometry, cut, find_extremes(first, settings))
     whole, _ = reduce_showers(first, axes, settings)
     parts = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from caloray.evaluation.separation import halvings, occupancy_growth, separation_power, size_factor
+from caloray.evaluation.separation import occupancy_growth, separation_power, size_factor
 
 
 def test_formula() -> None:
@@ -55,15 +55,3 @@ def test_scaling_alone_is_right_where_all_bins_are_full() -> None:
         return float(np.mean([value for value in values if value is not None]))
 
     assert pair(4000, 1000) / pair(500, 500) == pytest.approx(size_factor(500, 500, 4000, 1000), rel=0.05)
-
-
-def test_halvings_follow_the_id_alone() -> None:
-    ids = np.random.default_rng(0).integers(0, 2**63 - 1, 4000)
-    bits = halvings(ids, 7, 20)
-    order = np.random.default_rng(1).permutation(len(ids))
-    np.testing.assert_array_equal(halvings(ids[order], 7, 20), bits[order])
-    assert not np.array_equal(halvings(ids, 8, 20), bits)
-    for rows in (bits, halvings(np.arange(4000), 7, 20)):
-        assert np.all(np.abs(rows.mean(axis=0) - 0.5) < 0.04)
-        together = np.corrcoef(rows.T.astype(float)) - np.eye(20)
-        assert np.abs(together).max() < 0.08

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from caloray.evaluation.features import feature_names, feature_vector
+from caloray.evaluation.halves import scramble
 from caloray.evaluation.quantities import Seen, columns_of
-from caloray.evaluation.separation import scramble
 from caloray.evaluation.table import Table
 from caloray.geometry import load_geometry
 from caloray.observables import observe

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from threadpoolctl import threadpool_info
 
 from caloray.bundle import Bundle
 from caloray.errors import ConfigError, DataError, GeometryError
+from caloray.evaluation import timing
 from caloray.evaluation.parameters import count_parameters
 from caloray.evaluation.timing import SCHEMA, TimingSettings, add_geant4, time_bundle
 from caloray.io.challenge import write_challenge
@@ -76,14 +78,51 @@ def test_threads_are_put_back(bundle_path):
     assert record["threads"] == before + 1
 
 
+def busy(record, share):
+    """The record with a number of CPUs kept busy per batch."""
+    items = []
+    for item, cpus in zip(record["measurements"], share, strict=True):
+        items.append(item | {"cpu_ms": item["cpu_ms"] | {"median": cpus * item["ms"]["median"]}})
+    return record | {"measurements": items}
+
+
 def test_speed_up(record, geant4):
-    found = add_geant4(record, *geant4(cpu_s=50.0))["geant4"]
+    found = add_geant4(busy(record, [1.0, 0.4, 1.04]), *geant4(cpu_s=50.0))["geant4"]
     assert found["seconds"] == pytest.approx(0.5)
     assert found["showers"] == 100
     for row, item in zip(found["speed_up"], record["measurements"], strict=True):
         assert row["value"] == pytest.approx(500.0 / item["ms"]["median"])
         assert row["low"] <= row["value"] <= row["high"]
+    assert found["note"].startswith("machines may differ")
     assert record["geant4"] is None
+
+
+def test_no_speed_up_where_more_than_one_cpu_worked(record, geant4):
+    found = add_geant4(busy(record, [1.0, 1.3, 1.0]), *geant4(cpu_s=50.0))["geant4"]
+    assert [row["batch"] for row in found["speed_up"]] == [1, 20]
+    assert "no speed-up for batch 3: it used 1.30 CPUs" in found["note"]
+
+
+def test_libraries_keep_to_the_threads(bundle_path, monkeypatch):
+    seen = []
+
+    def described(file):
+        seen.extend(one["num_threads"] for one in threadpool_info())
+        return count_parameters(file)
+
+    monkeypatch.setattr(timing, "_measurements", lambda bundle, *_: [described(bundle.file)])
+    before = threadpool_info()
+    time_bundle(bundle_path, TimingSettings(threads=1))
+    assert seen
+    assert set(seen) == {1}
+    assert threadpool_info() == before
+
+
+def test_other_threads_are_noted():
+    item = {"ms": {"median": 1.0}, "cpu_ms": {"median": 2.2}}
+    assert timing._disturbed(item, 1) == "not only the 1 thread(s) asked for worked: 2.20 CPUs"
+    assert timing._disturbed(item, 3) == ""
+    assert "disturbed" in timing._disturbed(item | {"cpu_ms": {"median": 0.5}}, 1)
 
 
 def test_speed_up_is_for_one_thread(record, geant4):

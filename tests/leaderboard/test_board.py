@@ -36,13 +36,16 @@ def test_a_comparable_model_is_ranked(results, save):
     assert mine["name"] == "flow.hdf5"
     assert mine["floors"]["fpd"]["value"] == pytest.approx(10)
     assert any("machines that are not named" in remark for remark in mine["remarks"])
+    assert "auc_resnet" in mine["left_out"]
+    assert "auc_resnet" not in mine["values"]
+    assert "auc_resnet" in mine["floors"]
     assert "floors" not in facts["rows"][1]
 
 
 def test_a_model_that_is_not_comparable_is_never_ranked(results, save):
     spoiled = copy.deepcopy(results)
     spoiled["threshold"] = 0.0
-    spoiled["metrics"][0]["value"] = 1e-6
+    next(metric for metric in spoiled["metrics"] if metric["name"] == "fpd")["value"] = 1e-6
     board = build_board("ds2", [save(spoiled, "a/results.json"), save(results, "b/results.json").parent])
     assert [row.entrant.path.parent.name for row in board.rows if row.entrant] == ["b"]
     assert [item.entrant.path.parent.name for item in board.apart] == ["a"]
@@ -56,3 +59,13 @@ def test_a_model_without_the_number_comes_last(results, save):
     board = build_board("ds2", [save(results)], sort="gpu-100")
     assert board.rows[-1].entrant is not None
     assert board.rows[-1].rank is None
+
+
+def test_times_of_another_machine_are_ranked_and_marked(results, save):
+    board = build_board("ds2", [save(results)], sort="cpu-1")
+    found = next(row for row in board.rows if row.entrant is not None)
+    assert found.rank is not None
+    marked = [column.key for column in COLUMNS if found.on_other_hardware(column)]
+    assert marked == ["cpu_1"]
+    assert not any(row.on_other_hardware(board.column) for row in board.rows if row.entrant is None)
+    assert board.to_dict()["rows"][board.rows.index(found)]["other_hardware"] == ["cpu_1"]

@@ -7,10 +7,7 @@ import math
 import pytest
 
 from caloray.errors import ConfigError
-from caloray.evaluation.axes import default_threshold
-from caloray.geometry import load_geometry
-from caloray.io.known import by_name, files_of
-from caloray.leaderboard.benchmark import BENCHMARKS, find_benchmark
+from caloray.leaderboard.benchmark import find_benchmark
 from caloray.leaderboard.columns import COLUMNS, by_option
 from caloray.leaderboard.published import FLOOR, load_published
 
@@ -61,16 +58,6 @@ def test_what_was_not_measured_is_missing():
     entries = {entry.name: entry for entry in load_published("ds2")}
     assert "cpu_10000" not in entries["CaloDiffusion"].values
     assert "auc_resnet" not in load_published("ds1_pions")[1].values
-
-
-@pytest.mark.parametrize("benchmark", BENCHMARKS, ids=lambda item: item.name)
-def test_benchmarks_agree_with_the_rest_of_the_package(benchmark):
-    geometry = load_geometry(benchmark.name)
-    assert benchmark.geometry_digest == geometry.digest
-    assert benchmark.threshold == pytest.approx(default_threshold(geometry), rel=1e-6)
-    assert len(benchmark.files) == len(benchmark.references)
-    assert set(benchmark.files) < set(files_of(benchmark.name))
-    assert all(by_name(name).dataset == benchmark.name for name in benchmark.references)
 
 
 def test_columns_have_one_spelling_each():

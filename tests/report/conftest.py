@@ -62,12 +62,13 @@ def histogram(
         "chi2_per_ndf": 1.25,
         "chi2_floor": 0.98,
         "chi2_floor_spread": 0.31,
-        "chi2_significance": 0.9,
+        "chi2_significance": None if observable == "voxel_energy" else 0.9,
+        "chi2_rank": [13, 20],
     }
 
 
 def metric(name: str, label: str, value: float, **other: Any) -> dict[str, Any]:
-    made = {
+    made: dict[str, Any] = {
         "name": name,
         "label": label,
         "value": value,
@@ -166,6 +167,7 @@ def separations(histograms: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 "observable": observable,
                 "histograms": 2 if layered else 1,
                 **{k: first[k] for k in ("separation", "floor", "floor_spread", "ratio", "significance")},
+                **{k: v for k, v in first.items() if k.startswith("chi2_")},
                 "worst_layer": 1 if layered else None,
                 "worst_separation": 0.0777,
                 "outside": {"reference": 0.0, "generated": 0.0123},

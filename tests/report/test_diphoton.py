@@ -53,7 +53,9 @@ def test_draws(names: list[str], panels: int, fitted: bool, tmp_path: Path) -> N
     figure = draw_diphoton(record(names, fitted=fitted), ("Geant4", "flow"))
     assert dict(mpl.rcParams) == before
     assert len(figure.axes) == panels
-    texts = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    legend = figure.axes[0].get_legend()
+    assert legend is not None
+    texts = [text.get_text() for text in legend.get_texts()]
     assert len(texts) == len(names)
     assert texts[0].startswith("Geant4 + Geant4")
     assert ("13.50 mm" in texts[0]) is fitted

@@ -12,6 +12,10 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 from matplotlib import rc_context
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.layout_engine import PlaceHolderLayoutEngine
+from matplotlib.patches import Rectangle
+from matplotlib.text import Text
 
 from caloray.errors import ConfigError
 from caloray.evaluation.run import evaluate as evaluate_fully
@@ -19,11 +23,12 @@ from caloray.evaluation.settings import QUICK
 from caloray.geometry import load_geometry
 from caloray.io.challenge import write_challenge
 from caloray.io.source import open_source
-from caloray.report import draw
+from caloray.report import draw, style
 from caloray.report.comparison import Comparison
-from caloray.report.figures import plates
-from caloray.report.images import draw_images
+from caloray.report.figures import PLATES, plates
+from caloray.report.images import draw_every_image, draw_images
 from caloray.report.panels import curves_of_histogram
+from caloray.report.scores import draw_classifiers, draw_metrics
 from caloray.report.style import RC, save
 from caloray.report.texts import caption_of
 from caloray.showers import Showers
@@ -37,14 +42,24 @@ def names(comparison: Comparison) -> list[str]:
     return [plate.name for plate in plates(comparison)]
 
 
-def test_every_figure_of_two_models_as_png_and_pdf(pair: list[dict[str, Any]], tmp_path: Path) -> None:
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures without a layout, which takes most of the time, and coarse."""
+    monkeypatch.setattr(style, "ConstrainedLayoutEngine", lambda **_: PlaceHolderLayoutEngine(True, False))
+    monkeypatch.setattr(style, "DPI", 50)
+
+
+@pytest.mark.usefixtures("quick")
+def test_png_and_pdf_of_two_models(
+    pair: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = tuple(plate for plate in PLATES if plate.name[:2] in {"04", "14", "15"})
+    monkeypatch.setattr("caloray.report.figures.PLATES", chosen)
     before = dict(mpl.rcParams)
     paths = draw(pair, tmp_path / "figures", ("Geant4", "teacher", "student"))
     assert dict(mpl.rcParams) == before
     assert sorted(tmp_path.joinpath("figures").iterdir()) == sorted(paths)
-    stems = [path.stem for path in paths if path.suffix == ".png"]
-    assert stems == names(Comparison.of(pair))
-    assert {stem.split("_", 1)[0] for stem in stems} == {f"{i:02d}" for i in range(18)}
+    assert [path.stem for path in paths if path.suffix == ".png"] == names(Comparison.of(pair))
     for path in paths:
         data = path.read_bytes()
         start = b"\x89PNG\r\n\x1a\n" if path.suffix == ".png" else b"%PDF-"
@@ -53,10 +68,25 @@ def test_every_figure_of_two_models_as_png_and_pdf(pair: list[dict[str, Any]], t
         assert b"CreationDate" not in data, path
 
 
+@pytest.mark.usefixtures("quick")
+def test_every_figure_of_two_models(pair: list[dict[str, Any]]) -> None:
+    comparison = Comparison.of(pair, ("Another simulation", "teacher", "student"))
+    found = plates(comparison)
+    assert {plate.name.split("_", 1)[0] for plate in found} == {f"{i:02d}" for i in range(18)}
+    for plate in found:
+        with rc_context(RC | {"xtick.minor.visible": False, "ytick.minor.visible": False}):
+            figure = plate.painter(comparison)
+            canvas: Any = FigureCanvasAgg(figure)
+            canvas.draw()
+        assert np.ptp(np.asarray(canvas.buffer_rgba())) > 200, plate.name
+        texts = [text.get_text() for text in figure.findobj(Text)]
+        assert not any("Geant4" in text for text in texts), plate.name
+
+
 def test_same_record_same_bytes_one_model(make: Any, tmp_path: Path) -> None:
     comparison = Comparison.of(make())
     chosen = [plate for plate in plates(comparison) if plate.name[:2] in {"04", "12", "15"}]
-    assert len(chosen) == 3
+    assert len(chosen) == 4
     for plate in chosen:
         for attempt in ("first", "second"):
             with rc_context(RC):
@@ -75,9 +105,9 @@ def test_what_a_record_lacks_is_left_out(make: Any, empty: str | None) -> None:
         bare[key] = None
         if empty == "absent":
             del bare[key]
-    for record in bare["histograms"]:
+    for record in (*bare["histograms"], *bare["separations"]):
         for key in [key for key in record if key.startswith("chi2")] + ["ndf", "window"]:
-            del record[key]
+            record.pop(key, None)
     bare["histograms"] = [
         r for r in bare["histograms"] if r["observable"] not in {"start", "r50", "depth_mean"}
     ]
@@ -166,7 +196,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     paths = [folder / "0.hdf5", folder / "1.hdf5"]
     for path, part in zip(paths, (slice(0, 120), slice(120, None)), strict=True):
         write_challenge(path, geometry, [Showers(energies[part], voxels[part], np.arange(120))])
-    return json.loads(json.dumps(evaluate(*map(open_source, paths), n_halvings=4).data))
+    return dict(json.loads(json.dumps(evaluate(*map(open_source, paths), n_halvings=4).data)))
 
 
 def test_the_evaluation_gives_what_the_figures_need(measured: dict[str, Any], tmp_path: Path) -> None:
@@ -179,6 +209,7 @@ def test_the_evaluation_gives_what_the_figures_need(measured: dict[str, Any], tm
         assert save(figure, tmp_path / name)[0].stat().st_size > 10_000
 
 
+@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("name", ["ds1_photons", "ild_30x30x30"])
 def test_images_of_other_readouts(make: Any, name: str, tmp_path: Path) -> None:
     geometry = load_geometry(name)
@@ -190,6 +221,48 @@ def test_images_of_other_readouts(make: Any, name: str, tmp_path: Path) -> None:
         "average_voxels": {"reference": voxels.tolist(), "generated": (1.1 * voxels).tolist()},
         "means": {"layer_energy": {"reference": profile}},
     }
+    for painter in (draw_images, draw_every_image):
+        with rc_context(RC):
+            figure = painter(Comparison.of(record))
+        assert all(path.stat().st_size > 10_000 for path in save(figure, tmp_path / painter.__name__))
+    titles = {text.get_text().split(" (")[0] for text in figure.axes[0].texts}
+    assert titles == {f"layer {i}" for i in range(geometry.n_layers)}
+
+
+def test_every_layer_has_its_pictures_in_its_place(make: Any) -> None:
     with rc_context(RC):
-        figure = draw_images(Comparison.of(record))
-    assert all(path.stat().st_size > 10_000 for path in save(figure, tmp_path / "images"))
+        figure = draw_every_image(Comparison.of(make()))
+    reference, ratio = figure.axes[:2]
+    assert [len(axes.collections) for axes in (reference, ratio)] == [2, 2]
+    for axes, factor in ((reference, None), (ratio, 1.05)):
+        for layer, mesh in enumerate(axes.collections):
+            corners = mesh.get_coordinates()  # type: ignore[attr-defined]
+            np.testing.assert_allclose(corners[..., 0].mean(), 2.2 * layer, atol=0.05)
+            values = mesh.get_array()
+            assert values is not None
+            # Energies grow over the made-up voxels: 4 of each layer, two angles of two radii.
+            wanted = np.geomspace(0.01, 10.0, 8)[4 * layer : 4 * layer + 4] if factor is None else [factor]
+            np.testing.assert_allclose(np.unique(np.asarray(values)), np.unique(wanted), rtol=1e-9)
+
+
+def test_metrics_without_spread_have_no_bar(make: Any) -> None:
+    with rc_context(RC):
+        figure = draw_metrics(Comparison.of(make()))
+    axes = figure.axes[0]
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert labels[-1] == "copies"
+    bars = [patch for patch in axes.patches if isinstance(patch, Rectangle) and 0 < patch.get_height() < 0.7]
+    assert len(bars) == 2
+    (text,) = (text for text in axes.texts if text.get_text() == "no spread")
+    assert text.get_position()[1] == labels.index("copies")
+
+
+def test_the_roc_legend_says_which_sizes(make: Any) -> None:
+    with rc_context(RC):
+        figure = draw_classifiers(Comparison.of(make()))
+    legend = figure.axes[0].get_legend()
+    assert legend is not None
+    texts = " ".join(text.get_text() for text in legend.get_texts())
+    assert legend.get_title().get_text() == "AUC of all showers"
+    assert "at the floor's size" in texts
+    assert "floor (283 showers): 0.501" in texts

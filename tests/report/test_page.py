@@ -6,13 +6,16 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from caloray.errors import StorageError
+from caloray.evaluation.limits import Standing, expected_by_chance, standing
 from caloray.report import write_page
 from caloray.report.comparison import Comparison
 from caloray.report.markup import Html, element, number, plus_minus, spreads
 from caloray.report.style import new_figure, save
+from caloray.report.tables import mark
 from caloray.report.texts import glossary
 from caloray.report.verdict import judge
 
@@ -164,12 +167,103 @@ def test_the_verdict_puts_the_worst_first(make: Any, figures: Path) -> None:
     judged = judge(Comparison.of(record).models[0])
     known = [one.significance for one in judged if one.significance is not None]
     assert known == sorted(known, reverse=True)
-    assert len(judged) == len(record["metrics"]) + len(record["separations"])
+    spectra = len(record["separations"]) - 1  # all but the incident energies
+    assert len(judged) == len(record["metrics"]) + 2 * spectra - 1  # no chi2 of the voxel energies
+    assert not any("incident" in one.label for one in judged)
     off = sum(value >= 5 for value in known)
     text = written(record, None, figures)[1].text
-    assert f"of {len(known)} numbers {off} are off" in text
+    assert f"of {len(known)} numbers {off} clearly off, " in text
+    assert f"Of {len(known)} numbers that were independent" in text
     worst = text.index("Worst first:")
     assert text.index(judged[0].text) > worst
+
+
+@pytest.mark.parametrize(
+    ("significance", "expected"),
+    [
+        (None, None),
+        (-27.0, Standing.SUSPICIOUS),
+        (-5.0, Standing.SUSPICIOUS),
+        (-4.9, Standing.FLOOR),
+        (1.99, Standing.FLOOR),
+        (2.0, Standing.WATCHED),
+        (4.99, Standing.WATCHED),
+        (5.0, Standing.OFF),
+    ],
+)
+def test_one_rule_for_all_numbers(significance: float | None, expected: Standing | None) -> None:
+    assert standing(significance) is expected
+    assert ("suspicious" in mark(significance)) is (expected is Standing.SUSPICIOUS)
+
+
+def test_far_below_the_floor_is_not_fine(make: Any, figures: Path) -> None:
+    """Showers of the test set among the generated ones."""
+    record = make()
+    assert "No independent sample should" not in written(record, None, figures)[1].text
+    record["metrics"][0] |= {"matched": 0.0, "significance": -27.0}
+    text = written(record, None, figures)[1].text
+    assert "1 suspiciously below the floor." in text
+    assert "No independent sample should" in text
+    assert "−27.0\N{NO-BREAK SPACE}spreads, suspiciously below the floor" in text
+
+
+def test_what_chance_does_to_many_numbers() -> None:
+    rng = np.random.default_rng(0)
+    numbers = rng.standard_normal((4000, 60))
+    beyond, largest = expected_by_chance(60)
+    assert beyond == pytest.approx((numbers > 2).sum(axis=1).mean(), rel=0.05)
+    assert largest == pytest.approx(np.median(numbers.max(axis=1)), abs=0.05)
+    assert expected_by_chance(0) == (0.0, 0.0)
+
+
+def test_chi2_is_that_of_the_mean_with_its_significance(make: Any, figures: Path) -> None:
+    record = make()
+    row = next(row for row in record["separations"] if row["observable"] == "layer_energy")
+    row |= {"chi2_per_ndf": 1.357, "chi2_floor_spread": 0.0456, "chi2_significance": 8.26}
+    text = written(record, None, figures)[1].text
+    for words in (
+        "1.36",
+        plus_minus(0.98, 0.0456),
+        spreads(8.26),
+        "above 13 of 20 halvings",
+        "input, not judged",
+    ):
+        assert words in text, words
+
+
+def test_the_reference_has_the_given_name_everywhere(make: Any, figures: Path) -> None:
+    labels = "Another simulation", "flow"
+    text, page = written(make(), labels, figures)
+    assert "Geant4" not in text
+    assert page.text.count(labels[0]) > 5
+
+
+def test_why_nothing_is_comparable_is_said_once(make: Any, figures: Path) -> None:
+    record = make() | {"not_comparable": ["the detector is another one", "<b>few</b> showers"]}
+    text = written(record, None, figures)[1].text
+    for reason in record["not_comparable"]:
+        assert text.count(reason) == 1
+    assert text.index("the detector is another one") < text.index("compared with the floor")
+    assert "see above" in text
+
+
+def test_the_speed_up_comes_with_its_reservation(make: Any, figures: Path) -> None:
+    record = make()
+    assert (
+        "Speed-up over ref.hdf5 (1.75 s per shower): machines may differ."
+        in written(record, None, figures)[1].text
+    )
+    record["timing"]["geant4"]["note"] = "timed on a quiet node."
+    assert "1.75 s per shower): timed on a quiet node." in written(record, None, figures)[1].text
+
+
+def test_classifiers_are_compared_at_equal_sizes(make: Any, figures: Path) -> None:
+    record = make()
+    record["classifiers"][0]["auc"]["matched"] = 0.5432
+    page = written(record, None, figures)[1]
+    at = page.words.index("0.5432")
+    assert page.words[at - 1].startswith("0.6373")
+    assert page.words[at + 1].startswith("0.501")
 
 
 def test_a_record_without_anything_new(make: Any, figures: Path) -> None:
@@ -194,10 +288,10 @@ def test_markup_escapes_what_it_did_not_make() -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(None, "no spread"), (0.04, "+0.0 σ"), (-3.15, "−3.1 σ"), (1234.5, "+1,234 σ")],
+    [(None, "no spread"), (0.04, "+0.0 spreads"), (-3.15, "−3.1 spreads"), (1234.5, "+1,234 spreads")],
 )
 def test_significances_for_a_reader(value: float | None, text: str) -> None:
-    assert spreads(value) == text.replace(" σ", "\N{NO-BREAK SPACE}σ")
+    assert spreads(value) == text.replace(" spreads", "\N{NO-BREAK SPACE}spreads")
 
 
 @pytest.mark.parametrize(

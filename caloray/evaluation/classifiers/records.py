@@ -10,14 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from caloray.evaluation.axes import default_threshold
 from caloray.evaluation.classifiers.config import PRESETS, ClassifierConfig, Input, Model
 from caloray.evaluation.classifiers.parts import Trained
 from caloray.evaluation.classifiers.scores import Scores, mean_roc, reliability
 from caloray.evaluation.metric import Metric, matched
+from caloray.evaluation.published import benchmark_of, same_threshold
 from caloray.geometry import Geometry
 
-OFFICIAL_SHOWERS = {368: 121_000, 533: 120_800, 6480: 100_000, 40_500: 100_000}
 INPUTS = {
     "low": "voxels / E_inc",
     "low-normed": "voxels / E_layer",
@@ -142,19 +141,21 @@ def build_record(
 def is_official(
     model: Model, config: ClassifierConfig, geometry: Geometry, threshold: float, sizes: Sizes
 ) -> bool:
-    """Whether a result may stand beside published ones: network, training, threshold and numbers of showers.
+    """Whether a classifier is the challenge's: network, trainings, threshold and number of showers.
 
-    Only the fully connected network can: the learning rate and the epochs of the published residual network
+    Which showers they are is for :func:`caloray.evaluation.published.data_reasons` to say. Only the fully
+    connected network can be official: the learning rate and the epochs of the published residual network
     are not recorded, and nobody publishes trees.
     """
-    official = PRESETS["official"]
+    official, benchmark = PRESETS["official"], benchmark_of(geometry.digest)
     return (
         model == "dnn"
         and config.dnn == official.dnn
         and config.split is None
-        and geometry.kind == "cylindrical"
-        and threshold == default_threshold(geometry)
-        and sizes.value == OFFICIAL_SHOWERS.get(geometry.n_voxels)
+        and sizes.seeds >= official.seeds
+        and benchmark is not None
+        and same_threshold(threshold, benchmark.threshold)
+        and sizes.value == benchmark.showers
     )
 
 

@@ -16,9 +16,9 @@ from caloray.rng import StreamKey
 def train_trees(columns: np.ndarray, parts: Parts, config: TreesConfig, key: StreamKey) -> Trained:
     """Boost on the first part; keep the number of trees with the smallest loss on the second.
 
-    scikit-learn's HistGradientBoostingClassifier (histogram-based, after Ke et al., "LightGBM", NIPS 2017), in
-    the calling thread alone: its own threads wait actively for each other, which on a busy machine takes much
-    longer than the work.
+    scikit-learn's HistGradientBoostingClassifier (histogram-based, after Ke et al., "LightGBM", NIPS 2017),
+    in the calling thread alone: its own threads wait actively for each other, which on a busy machine takes
+    much longer than the work.
 
     Args:
         columns: (rows, F) float64.

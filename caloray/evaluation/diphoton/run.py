@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 import caloray
-from caloray.errors import GeometryError
+from caloray.errors import ConfigError, GeometryError
 from caloray.evaluation.diphoton.bank import Bank, Candidates, choose_candidates, gather
 from caloray.evaluation.diphoton.bootstrap import binomial_errors, poisson_weights, replicate, variances
 from caloray.evaluation.diphoton.curve import Curve, Way, split_rates, trace
@@ -27,6 +27,7 @@ from caloray.evaluation.diphoton.readout import Readout
 from caloray.evaluation.diphoton.remarks import energy_remarks, repeat_remarks, slope_remarks
 from caloray.evaluation.diphoton.settings import PairSettings
 from caloray.evaluation.diphoton.shape import Shape, errors_of, shape_of, shapes_of
+from caloray.geometry import Geometry
 from caloray.io.source import ShowerSource
 
 SCHEMA = "caloray-diphoton/1"
@@ -35,6 +36,16 @@ SIDES = ("reference", "generated")
 FINE = 121
 
 Progress = Callable[[str, int, int], None]
+
+
+def _require_inside(geometry: Geometry, settings: PairSettings) -> None:
+    """Refuse distances at which the second photon would miss the readout."""
+    edges = geometry.layers[0].first
+    if max(settings.distances) > edges[-1] - edges[0]:
+        raise ConfigError(
+            f"distance {max(settings.distances):g} mm: {geometry.name} is {edges[-1] - edges[0]:g} mm wide",
+            hint="give smaller distances; photons are resolved within a few cells",
+        )
 
 
 def compare_diphotons(
@@ -68,6 +79,7 @@ def compare_diphotons(
     """
     settings = PairSettings() if settings is None else settings
     readout = Readout.of(reference.geometry, settings)
+    _require_inside(reference.geometry, settings)
     sources = [reference] if generated is None else [reference, generated]
     _same_geometry(sources, names)
     banks = [

@@ -188,3 +188,6 @@ def test_comparable_is_the_whole_protocol() -> None:
     assert not is_official("dnn", config, geometry, threshold, replace(sizes, generated=90_000))
     smaller = config.model_copy(update={"dnn": DnnConfig(width=512)})
     assert not is_official("dnn", smaller, geometry, threshold, sizes)
+    assert not is_official("dnn", config, geometry, threshold, replace(sizes, seeds=9))
+    assert not is_official("dnn", config, load_geometry("ds1_photons"), 1.0, sizes)
+    assert not is_official("dnn", config, load_geometry("ild_30x30x30"), 0.0, sizes)
