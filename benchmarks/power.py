@@ -127,6 +127,9 @@ def significances(
     """Significance of every metric and of every observable's separation power."""
     data = evaluate(reference, generated, training=training, metrics=settings, seed=seed).data
     found = {row["name"]: row["significance"] for row in data["metrics"]}
+    for name in ("e_ratio_mean", "e_ratio_width", "hits_mean"):
+        ratio = data["summary"][name]["ratio"]
+        found[f"{name}, |ratio - 1| / error"] = abs(ratio["value"] - 1) / ratio["error"]
     found |= {f"separation {row['observable']}": row["significance"] for row in data["separations"]}
     return {name: value for name, value in found.items() if value is not None}
 

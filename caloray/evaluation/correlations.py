@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from caloray.evaluation.means import SHARE
 from caloray.evaluation.metric import Metric, matched
 from caloray.evaluation.pairs import PAIRS, matched_pairs
 from caloray.evaluation.table import Table
@@ -30,7 +31,8 @@ def compare_correlations(
 ) -> tuple[dict[str, Any], Metric | None]:
     """Both matrices as JSON values, and their mean absolute difference with its floor.
 
-    Layers that do not vary in one of the samples have no correlation (null) and do not count.
+    The metric looks at the layers that hold more than 0.5 % of the energy: in the last ones a single shower
+    decides a correlation. Layers that do not vary in one of the samples have none (null) and do not count.
 
     Args:
         reference: Geant4 showers.
@@ -49,8 +51,10 @@ def compare_correlations(
         "generated": _nested(matrices[1]),
         "difference_floor": None,
     }
+    used = np.flatnonzero(first.sum(axis=0) > SHARE * first.sum())
+    first, second = first[:, used], second[:, used]
     drawn = matched_pairs(len(first), len(second), seed, pairs)
-    value = _difference(*matrices)
+    value = _difference(*(matrix[np.ix_(used, used)] for matrix in matrices))
     if value is None or len(drawn[0].first) < FEWEST:
         return record, None
     floors, values = [], []
@@ -68,7 +72,7 @@ def compare_correlations(
         value=value,
         showers=(len(first), len(second)),
         pair_showers=len(drawn[0].first),
-        settings={"layers": first.shape[1]},
+        settings={"layers": len(used)},
         **matched([a for a, _ in known], [b for _, b in known]),
     )
     return record | {"difference_floor": metric.floor}, metric

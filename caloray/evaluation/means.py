@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["compare_means", "compare_widths", "summarise"]
+__all__ = ["SHARE", "compare_means", "compare_widths", "summarise"]
 
 from typing import Any
 

@@ -41,9 +41,8 @@ class Metric:
         pairs: Number of pairs.
         error: Uncertainty of ``value`` as the metric itself states it, None where it states none.
         better: "lower" for a distance, "higher" for coverage and its like.
-        comparable: Whether the metric's own protocol and sizes are the challenge's; with other data the whole
-            evaluation
-            clears it, see :func:`caloray.evaluation.published.data_reasons`.
+        comparable: Whether the metric's own protocol and sizes are the challenge's; with other data the
+            evaluation clears it, see :func:`caloray.evaluation.published.data_reasons`.
         settings: What else decides the number (rows, batch, seeds, epochs, ...).
         note: One line for the reader, where there is something to know.
     """

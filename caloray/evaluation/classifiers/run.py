@@ -134,7 +134,8 @@ def _outcome(
         key = StreamKey(seed, f"classifiers/{name}", job.target, which)
         before = job.number * trainer.epochs
         trained = trainer.train(parts, key, lambda done: tell(before + done))
-        tell(next(finished) * trainer.epochs)
+        if trainer.side_by_side:
+            tell(next(finished) * trainer.epochs)
         return job.target, which, trained, score(trained, parts)
 
     jobs = _jobs(order, sizes, seed)
