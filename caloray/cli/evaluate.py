@@ -65,6 +65,7 @@ def evaluate(
     output: Annotated[Path, typer.Option("-o", "--output", help="Directory for results, page and figures.")],
     split: Split = None,
     label: Label = None,
+    reference_label: Annotated[str | None, typer.Option(help="Name of the reference.")] = None,
     threshold: Threshold = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of floors, draws and classifiers.")] = 0,
     classifiers: Classifiers = "trees",
@@ -98,7 +99,7 @@ def evaluate(
     results = _compare(
         _open(reference, split),
         dict(zip(names, map(_open, generated), strict=True)),
-        name=reference.name,
+        name=reference_label or reference.name,
         workers=workers,
         training=_open(training, "train") if training else None,
         threshold=threshold,

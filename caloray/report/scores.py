@@ -73,8 +73,10 @@ def _draw_calibration(axes: Axes, entries: list[tuple[Model, Record]], compariso
         curve = record.get("calibration")
         if curve and curve["predicted"]:
             share, counts = np.array(curve["observed"]), np.maximum(np.array(curve["counts"]), 1)
-            error = np.sqrt(share * (1 - share) / counts)
-            style: dict[str, Any] = {"fmt": f"{model.marker}-", "markersize": 3.5, "linewidth": 0.9}
+            # Of the share pulled towards 1/2 (Agresti and Coull, Am. Stat. 52, 119): never zero.
+            pulled = (share * counts + 2) / (counts + 4)
+            error = np.sqrt(pulled * (1 - pulled) / (counts + 4))
+            style: dict[str, Any] = {"fmt": model.marker, "markersize": 3.5, "linewidth": 0.9}
             axes.errorbar(curve["predicted"], share, yerr=error, color=model.colour, **style)
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)

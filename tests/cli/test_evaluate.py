@@ -73,13 +73,14 @@ def test_json_and_figures(
 
     monkeypatch.setattr("caloray.report.draw", draw)
     monkeypatch.setattr("caloray.report.write_page", write_page)
-    assert run(*pair, "-o", tmp_path / "out", "--json", "--threshold", "0.1", "--seed", "5") == 0
+    words = ("--json", "--threshold", "0.1", "--seed", "5", "--reference-label", "Geant4 11.4")
+    assert run(*pair, "-o", tmp_path / "out", *words) == 0
     facts = json.loads(capsys.readouterr().out)
     assert facts["threshold"] == 0.1
     assert facts["seed"] == 5
     assert len(facts["separations"]) == 18
     assert facts["figures"] == [str(tmp_path / "out" / "figures" / "01.png")]
-    assert drawn == ["geant4.hdf5", "flow.hdf5", "caloray-results/2"]
+    assert drawn == ["Geant4 11.4", "flow.hdf5", "caloray-results/2"]
     assert facts["page"] == str(tmp_path / "out" / "report.html")
 
 
