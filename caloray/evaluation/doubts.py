@@ -10,6 +10,7 @@ from caloray.evaluation.table import Table
 
 MOST_RATIO = 5.0  # of deposit to incident energy, or of one sample's response to the other's
 SHARED = 0.001  # of the smaller sample
+ENOUGH = 200  # showers; below, most bins are empty and the scaling of the halves breaks down
 
 
 def doubts(reference: Table, generated: Table) -> list[str]:
@@ -27,6 +28,12 @@ def doubts(reference: Table, generated: Table) -> list[str]:
         response = float(np.mean(table.column("e_ratio")))
         if response > MOST_RATIO:
             found.append(f"{name}: mean E_tot / E_inc is {response:.3g}; both energies must be in MeV")
+    fewest = min(len(reference), len(generated))
+    if fewest < ENOUGH:
+        found.append(
+            f"only {fewest} showers of a sample: floors of histograms are too high below {ENOUGH}, they hide "
+            "defects and look suspiciously good"
+        )
     found += _responses(reference, generated)
     found += _dead_layers(reference, generated)
     shared = len(np.intersect1d(_fingerprints(reference), _fingerprints(generated)))
