@@ -71,3 +71,11 @@ def test_pairs() -> None:
 @pytest.mark.parametrize(("generated", "most", "size"), [(30, None, 30), (400, 20, 20), (400, 90, 50)])
 def test_the_smallest_of_all_limits_is_the_size(generated: int, most: int | None, size: int) -> None:
     assert len(matched_pairs(101, generated, seed=0, pairs=1, most=most)[0].second) == size
+
+
+def test_samples_of_equal_size_are_compared_place_by_place() -> None:
+    """Sorted by energy, generated and second rows then have the same energies."""
+    for pair in matched_pairs(100, 100, seed=3, pairs=3):
+        np.testing.assert_array_equal(pair.generated, pair.second)
+        assert not set(pair.generated) & set(pair.first)
+    assert any(not np.array_equal(pair.generated, pair.second) for pair in matched_pairs(100, 101, seed=3))
