@@ -28,8 +28,8 @@ from torch import Tensor
 from caloray.atomic import write_json
 from caloray.bundle import Bundle
 from caloray.errors import ConfigError
+from caloray.flows.freeze import freeze
 from caloray.flows.inverse import fingerprint, resolve
-from caloray.flows.maf import freeze
 from caloray.flows.masked import MaskedSpline
 from caloray.flows.names import Backend
 from caloray.rng import StreamKey

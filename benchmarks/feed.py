@@ -113,8 +113,7 @@ def repeated(inputs: list[Path], wanted: int) -> Iterable[Showers]:
 def measure(
     paths: list[Path], geometry: Geometry, layers: tuple[int, ...], rows: int, options: argparse.Namespace
 ) -> dict[str, float]:
-    from caloray.distributed.datasource import read_shards
-    from caloray.distributed.feed import take_store
+    from caloray.distributed.datasource import read_shards, take_store
     from caloray.distributed.session import connect
 
     results: dict[str, float] = {}

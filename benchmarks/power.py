@@ -51,6 +51,11 @@ class Held:
         """sha256 of the voxels."""
         return hashlib.sha256(self.showers.voxels.tobytes()).hexdigest()
 
+    @property
+    def conditions(self) -> dict[str, str]:
+        """Nothing but the energy is known of these particles."""
+        return {}
+
     def chunks(self, rows: int = 1000) -> Iterator[Showers]:
         """All showers, ``rows`` at a time."""
         for start in range(0, len(self.showers), rows):

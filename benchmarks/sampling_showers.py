@@ -19,7 +19,8 @@ from sampling_clock import Candidate, Spread, Timing, alternate, clock
 from sampling_models import ENLARGED, nflows_inverse, nflows_twin
 from torch import Tensor
 
-from caloray.flows.maf import MAFConfig, freeze
+from caloray.flows.freeze import freeze
+from caloray.flows.maf import MAFConfig
 from caloray.flows.masked import MaskedSpline
 from caloray.flows.names import Backend
 from caloray.geometry import load_geometry
@@ -75,7 +76,7 @@ class Model:
 
     def draw(self, way: str, incident: np.ndarray) -> np.ndarray:
         """Whole showers."""
-        return self.scheme.sample(self.ways[way], incident, KEY)
+        return self.scheme.sample(self.ways[way], incident, KEY).voxels
 
     def start(self, way: str, incident: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
         """Flow-1 and flow-2: incident energies, layer energies and the first layer."""

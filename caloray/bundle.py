@@ -13,7 +13,7 @@ config, permutations are stored.
 
 from __future__ import annotations
 
-__all__ = ["Bundle", "GoldenReport", "save_bundle", "verify_bundle"]
+__all__ = ["Bundle", "GoldenReport", "make_golden", "save_bundle", "verify_bundle"]
 
 import platform
 import shutil
@@ -22,13 +22,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import torch
 from nflows.flows.base import Flow
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from caloray import __version__
@@ -36,23 +35,34 @@ from caloray.atomic import sha256_file, staging_directory
 from caloray.bundle_file import (
     FORMAT,
     BundleFile,
-    ComponentEntry,
-    FileEntry,
     GoldenEntry,
+    GoldenReport,
+    load_flow,
+    load_tensors,
     read_bundle_file,
+    save_component,
     write_bundle_file,
 )
 from caloray.errors import BundleError, ConfigError
+from caloray.flows.freeze import freeze
 from caloray.flows.inverse import Backend, fingerprint, resolve
-from caloray.flows.maf import freeze
 from caloray.geometry import Geometry
+from caloray.postprocess.steps import apply
+from caloray.preprocess.conditions import (
+    ConditionRange,
+    ParticleMap,
+    columns_of,
+    condition_table,
+    inside_ranges,
+    require_rows,
+)
 from caloray.preprocess.statistics import TrainingStatistics
 from caloray.rng import StreamKey
 from caloray.schemes.build import Scheme, SchemeConfig, build_scheme
+from caloray.schemes.component import Sampled
 from caloray.showers import Showers
 
 GOLDEN_SHOWERS = 16
-DERIVED = (".mask", ".degrees")
 EDGE = 1e-6
 """Relative slack at the edges of the trained range: float32 files do not hold 1e3 exactly."""
 
@@ -95,8 +105,7 @@ class Bundle:
         file = read_bundle_file(directory)
         scheme = build_scheme(file.scheme, file.readout, file.statistics, file.seed)
         flows = {
-            name: _load_flow(directory, scheme, name, entry, device)
-            for name, entry in file.components.items()
+            name: load_flow(directory, scheme, name, entry, device) for name, entry in file.components.items()
         }
         missing = set(scheme.components) - set(flows)
         if missing:
@@ -149,8 +158,30 @@ class Bundle:
         """Provenance: data, training summary, versions."""
         return self.file.info
 
-    def sample_block(self, energies: np.ndarray, seed: int, block: int, attempt: int = 0) -> np.ndarray:
-        """Showers of one block; the bytes depend on the arguments alone.
+    @property
+    def condition_names(self) -> tuple[str, ...]:
+        """Further scalars of the particle that the model needs besides the incident energy, in its order."""
+        return self.scheme.conditions
+
+    @property
+    def condition_ranges(self) -> dict[str, tuple[float, float]]:
+        """Smallest and largest value of each of them in the training split."""
+        return {item.name: (item.low, item.high) for item in self.conditions}
+
+    @property
+    def conditions(self) -> tuple[ConditionRange, ...]:
+        """Name, unit and trained range of each of them."""
+        return ParticleMap.of(self.condition_names, self.file.statistics.conditions).conditions
+
+    def sample_block(
+        self,
+        energies: np.ndarray,
+        seed: int,
+        block: int,
+        attempt: int = 0,
+        conditions: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Showers of one block; the bytes depend on the arguments alone. Its post-processing is done.
 
         A short block is filled up with its last energy, so that the arithmetic is that of a whole one, and
         torch runs on one thread meanwhile, so that the number of cores does not matter.
@@ -160,27 +191,57 @@ class Bundle:
             seed: The request's seed.
             block: Index of the block.
             attempt: Number of the redraw.
+            conditions: (n, P) float64 in the order of :attr:`condition_names`; None for a model without.
 
         Returns:
             (n, n_voxels) float32 [MeV].
 
         Raises:
-            ConfigError: There are no energies, or more than fit into a block.
+            ConfigError: There are no energies, more than fit into a block, or other conditions than the
+                model has.
             NumericalError: A component gave no finite number.
         """
+        drawn = self.draw(energies, seed, block, attempt, conditions)
+        with _one_thread():
+            return apply(self.file.postprocess, drawn.voxels, drawn.layer_energies, self.geometry)
+
+    def draw(
+        self,
+        energies: np.ndarray,
+        seed: int,
+        block: int,
+        attempt: int = 0,
+        conditions: np.ndarray | None = None,
+    ) -> Sampled:
+        """What :meth:`sample_block` gives before post-processing, with the layer energies."""
         count = len(energies)
         if not 1 <= count <= self.block_size:
             raise ConfigError(f"a block takes 1 to {self.block_size} energies, got {count}")
-        padded = np.concatenate([energies, np.repeat(energies[-1:], self.block_size - count)])
+        padded = _filled_up(energies, self.block_size)
+        if conditions is not None or self.condition_names:
+            require_rows(self.condition_names, conditions, count)
+            conditions = None if conditions is None else _filled_up(conditions, self.block_size)
+        key = StreamKey(seed, "", "", block, attempt)
         with _one_thread():
-            voxels = self.scheme.sample(self.flows, padded, StreamKey(seed, "", "", block, attempt))
-        return voxels[:count]
+            drawn = self.scheme.sample(self.flows, padded, key, conditions)
+        return Sampled(drawn.voxels[:count], drawn.layer_energies[:count])
 
-    def sample(self, energies: Sequence[float] | np.ndarray, seed: int = 0) -> Showers:
+    def sample(
+        self,
+        energies: Sequence[float] | np.ndarray,
+        seed: int = 0,
+        conditions: Mapping[str, Sequence[float] | np.ndarray] | None = None,
+    ) -> Showers:
         """Showers for the given incident energies [MeV], in order.
 
+        Args:
+            energies: (n,) incident energies [MeV].
+            seed: Of the request.
+            conditions: Values (n,) of every condition of the model by name; the showers carry them.
+
         Raises:
-            ConfigError: An energy lies outside the trained range.
+            ConfigError: An energy or a condition lies outside the trained range, or the conditions are not
+                those of the model.
         """
         values = np.asarray(energies, dtype=np.float64).reshape(-1)
         low, high = self.energy_range
@@ -191,33 +252,15 @@ class Bundle:
                 f"incident energy {found:g} MeV is outside the trained range {low:g} to {high:g} MeV",
                 hint="choose energies inside the range, or sample_block, which does not check it",
             )
-        blocks = [
-            self.sample_block(values[start : start + self.block_size], seed, index)
-            for index, start in enumerate(range(0, len(values), self.block_size))
-        ]
+        table = condition_table(self.conditions, conditions or {}, len(values))
+        blocks = []
+        for index, start in enumerate(range(0, len(values), self.block_size)):
+            rows = slice(start, start + self.block_size)
+            chosen = None if table is None else table[rows]
+            blocks.append(self.sample_block(values[rows], seed, index, conditions=chosen))
         voxels = np.concatenate(blocks) if blocks else np.empty((0, self.geometry.n_voxels), np.float32)
-        return Showers(values, voxels, np.arange(len(values)))
-
-
-@dataclass(frozen=True)
-class GoldenReport:
-    """How the golden showers came out on this machine.
-
-    Args:
-        identical: Bit for bit as stored.
-        largest: Largest deviation of a voxel [MeV].
-        relative: Largest deviation of a shower's energy, relative.
-        same_numerics: Whether versions, CPU capability and back-end are those that made the golden showers.
-        backend: What inverted the flows now.
-        made_with: What did when the bundle was made.
-    """
-
-    identical: bool
-    largest: float
-    relative: float
-    same_numerics: bool
-    backend: str
-    made_with: str
+        columns = columns_of(self.condition_names, table)
+        return Showers(values, voxels, np.arange(len(values)), columns)
 
 
 def save_bundle(
@@ -246,9 +289,7 @@ def save_bundle(
     scheme = build_scheme(config, geometry, statistics, seed)
     with staging_directory(directory) as temporary:
         (temporary / "components").mkdir()
-        entries = {
-            name: _save_component(temporary, scheme, name, weights[name]) for name in scheme.components
-        }
+        entries = {name: save_component(temporary, scheme, name, weights[name]) for name in scheme.components}
         file = BundleFile(
             format=FORMAT,
             caloray=__version__,
@@ -263,7 +304,7 @@ def save_bundle(
             info=dict(info or {}),
         )
         write_bundle_file(temporary, file)
-        golden = _make_golden(temporary)
+        golden = make_golden(temporary)
         write_bundle_file(temporary, file.model_copy(update={"golden": golden}))
         if directory.exists():
             shutil.rmtree(directory)
@@ -279,9 +320,10 @@ def verify_bundle(path: str | Path) -> GoldenReport:
     golden = read_bundle_file(Path(path)).golden
     if golden is None:
         raise BundleError(f"{path}: bundle.json has no golden sample")
-    bundle = Bundle.load(path, backend=_golden_backend(golden))
-    found = bundle.sample_block(np.array(golden.energies), golden.seed, 0)
-    stored = _load_tensors(golden, bundle.path).get("voxels", torch.empty(0)).numpy()
+    bundle = Bundle.load(path, backend=golden.backend())
+    table = golden.table(bundle.condition_names)
+    found = bundle.sample_block(np.array(golden.energies), golden.seed, 0, conditions=table)
+    stored = load_tensors(golden, bundle.path).get("voxels", torch.empty(0)).numpy()
     if stored.shape != found.shape:
         raise BundleError(f"{bundle.path / golden.path}: voxels {stored.shape}, expected {found.shape}")
     total = np.maximum(stored.sum(axis=1), 1e-12)
@@ -302,16 +344,6 @@ def verify_bundle(path: str | Path) -> GoldenReport:
     return report
 
 
-def _golden_backend(golden: GoldenEntry) -> Backend:
-    """The back-end that made the golden showers where it is at hand, so that bits can be compared."""
-    made_with = golden.numerics.get("backend", "torch").partition(" ")[0]
-    named: list[Backend] = [name for name in get_args(Backend) if name == made_with]
-    try:
-        return resolve(named[0], "cpu") if named else "auto"
-    except ConfigError:
-        return "auto"
-
-
 def _require_device(device: str) -> None:
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError(
@@ -320,53 +352,16 @@ def _require_device(device: str) -> None:
         )
 
 
-def _load_tensors(entry: FileEntry, directory: Path) -> dict[str, Tensor]:
-    file = entry.checked(directory)
-    try:
-        return load_file(file)
-    except SafetensorError as error:
-        raise BundleError(f"{file}: {error}", hint="copy the bundle again") from error
-
-
-def _load_flow(directory: Path, scheme: Scheme, name: str, entry: ComponentEntry, device: str) -> Flow:
-    weights = _load_tensors(entry, directory)
-    flow = scheme.component(name).build()
-    own = flow.state_dict()
-    needed = {key for key in own if not key.endswith(DERIVED)}
-    wrong = sorted(needed ^ weights.keys()) or [k for k in needed if own[k].shape != weights[k].shape]
-    if wrong:
-        raise BundleError(
-            f"{directory / entry.path}: tensor {wrong[0]} does not fit component {name}",
-            hint="weights and bundle.json come from different models",
-        )
-    flow.load_state_dict({key: weights.get(key, own[key]) for key in own})
-    dtype = weights[next(k for k in weights if k.endswith("weight"))].dtype
-    return flow.to(device, dtype).eval().requires_grad_(requires_grad=False)
-
-
-def _save_component(
-    directory: Path, scheme: Scheme, name: str, weights: Mapping[str, Tensor]
-) -> ComponentEntry:
-    component = scheme.component(name)
-    relative = f"components/{name}.safetensors"
-    kept = {k: v.contiguous() for k, v in weights.items() if not k.endswith(DERIVED)}
-    save_file(kept, directory / relative)
-    return ComponentEntry(
-        path=relative,
-        sha256=sha256_file(directory / relative),
-        bytes=(directory / relative).stat().st_size,
-        parameters=component.parameters,
-        features=component.features,
-        context_features=component.context_features,
-    )
-
-
-def _make_golden(directory: Path) -> GoldenEntry:
+def make_golden(directory: Path) -> GoldenEntry:
+    """Draw the golden showers of a bundle that is whole but for them, and write them into it."""
     bundle = Bundle.load(directory)
     low, high = bundle.energy_range
     energies = np.exp(np.linspace(np.log(low), np.log(high), min(GOLDEN_SHOWERS, bundle.block_size)))
     energies = energies.clip(low, high)
-    voxels = bundle.sample_block(energies, seed=0, block=0)
+    table, draws = None, StreamKey(0, "golden", "conditions").generator()
+    if bundle.conditions:
+        table = inside_ranges(bundle.conditions, draws, len(energies))
+    voxels = bundle.sample_block(energies, seed=0, block=0, conditions=table)
     file = directory / "golden.safetensors"
     save_file({"voxels": torch.from_numpy(np.ascontiguousarray(voxels))}, file)
     return GoldenEntry(
@@ -376,7 +371,17 @@ def _make_golden(directory: Path) -> GoldenEntry:
         seed=0,
         energies=tuple(energies.tolist()),
         numerics=bundle.numerics,
+        conditions={}
+        if table is None
+        else {
+            name: tuple(column.tolist()) for name, column in zip(bundle.condition_names, table.T, strict=True)
+        },
     )
+
+
+def _filled_up(rows: np.ndarray, size: int) -> np.ndarray:
+    """``rows`` with its last one repeated up to ``size``."""
+    return np.concatenate([rows, np.repeat(rows[-1:], size - len(rows), axis=0)])
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""``bundle.json``: its form, its checks, and the safe reading of the files that it names."""
+"""``bundle.json``: its form, its checks, and safe reading and writing of the files that it names."""
 
 from __future__ import annotations
 
@@ -8,28 +8,49 @@ __all__ = [
     "ComponentEntry",
     "FileEntry",
     "GoldenEntry",
+    "GoldenReport",
+    "load_flow",
+    "load_tensors",
     "read_bundle_file",
+    "save_component",
     "write_bundle_file",
 ]
 
 import json
 import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+import numpy as np
+from nflows.flows.base import Flow
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_serializer,
+    model_serializer,
+)
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from caloray.atomic import digest_json, sha256_file, write_json
-from caloray.errors import BundleError, GeometryError
+from caloray.errors import BundleError, ConfigError, GeometryError
+from caloray.flows.inverse import Backend, resolve
 from caloray.geometry import Geometry
+from caloray.postprocess.steps import PostProcessing, require_known
 from caloray.preprocess.statistics import TrainingStatistics
-from caloray.schemes.build import SchemeConfig
+from caloray.schemes.build import Scheme, SchemeConfig
 
 FORMAT = 1
 MAX_JSON = 8 << 20
 MAX_TENSORS = 100_000
 DETERMINING = ("format", "scheme", "seed", "statistics", "geometry_digest", "block_size", "components")
+DERIVED = (".mask", ".degrees")
 PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt")
 
 
@@ -80,11 +101,55 @@ class ComponentEntry(FileEntry):
 
 
 class GoldenEntry(FileEntry):
-    """A few showers, the request that made them, and what the bits depend on."""
+    """A few showers, the request that made them, and what the bits depend on; no key for no conditions."""
 
     seed: int
     energies: tuple[float, ...]
     numerics: dict[str, str]
+    conditions: dict[str, tuple[float, ...]] = {}
+
+    def table(self, names: Sequence[str]) -> np.ndarray | None:
+        """(n, P) conditions of the golden showers in the model's order; None where there are none."""
+        if not names or set(names) - set(self.conditions):
+            return None
+        return np.array([self.conditions[name] for name in names]).T
+
+    def backend(self) -> Backend:
+        """The back-end that made the golden showers where it is at hand, so that bits can be compared."""
+        made_with = self.numerics.get("backend", "torch").partition(" ")[0]
+        named: list[Backend] = [name for name in get_args(Backend) if name == made_with]
+        try:
+            return resolve(named[0], "cpu") if named else "auto"
+        except ConfigError:
+            return "auto"
+
+    @model_serializer(mode="wrap")
+    def _as_before_conditions(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        value: dict[str, Any] = handler(self)
+        if not self.conditions:
+            value.pop("conditions", None)
+        return value
+
+
+@dataclass(frozen=True)
+class GoldenReport:
+    """How the golden showers came out on this machine.
+
+    Args:
+        identical: Bit for bit as stored.
+        largest: Largest deviation of a voxel [MeV].
+        relative: Largest deviation of a shower's energy, relative.
+        same_numerics: Whether versions, CPU capability and back-end are those that made the golden showers.
+        backend: What inverted the flows now.
+        made_with: What did when the bundle was made.
+    """
+
+    identical: bool
+    largest: float
+    relative: float
+    same_numerics: bool
+    backend: str
+    made_with: str
 
 
 class BundleFile(_Frozen):
@@ -106,8 +171,13 @@ class BundleFile(_Frozen):
     components: dict[str, ComponentEntry]
     golden: GoldenEntry | None
     info: dict[str, Any]
+    postprocess: PostProcessing = ()
     digest: str = ""
     sha256: str | None = None
+
+    @field_serializer("statistics")
+    def _statistics(self, value: TrainingStatistics) -> dict[str, Any]:
+        return value.to_dict()
 
     @cached_property
     def readout(self) -> Geometry:
@@ -118,12 +188,15 @@ class BundleFile(_Frozen):
 def write_bundle_file(directory: Path, file: BundleFile) -> None:
     """Write ``bundle.json`` with its own hash in it."""
     value = file.model_dump(mode="json", exclude={"sha256", "digest"})
+    if not file.postprocess:
+        del value["postprocess"]  # as before there was any
     value["digest"] = _showers_digest(value)
     write_json(directory / "bundle.json", {**value, "sha256": digest_json(value)})
 
 
 def _showers_digest(value: dict[str, Any]) -> str:
-    return digest_json({name: value[name] for name in DETERMINING})
+    names = (*DETERMINING, "postprocess") if value.get("postprocess") else DETERMINING
+    return digest_json({name: value[name] for name in names})
 
 
 def read_bundle_file(directory: Path) -> BundleFile:
@@ -156,6 +229,7 @@ def _parse(file: Path) -> BundleFile:
     found = value.get("format") if isinstance(value, dict) else None
     if found != FORMAT:
         raise BundleError(f"{file}: format {found!r}, this caloray reads {FORMAT}", hint="update caloray")
+    require_known(value.get("postprocess"), str(file))
     try:
         own = digest_json({key: item for key, item in value.items() if key != "sha256"})
         parsed = BundleFile.model_validate(value)
@@ -167,6 +241,58 @@ def _parse(file: Path) -> BundleFile:
     if not intact:
         raise BundleError(f"{file}: differs from the sha256 that it holds", hint="copy the bundle again")
     return parsed
+
+
+def load_tensors(entry: FileEntry, directory: Path) -> dict[str, Tensor]:
+    """The checked tensors of one file of a bundle.
+
+    Raises:
+        BundleError: The file is missing, altered, unsafe or malformed.
+    """
+    file = entry.checked(directory)
+    try:
+        return load_file(file)
+    except SafetensorError as error:
+        raise BundleError(f"{file}: {error}", hint="copy the bundle again") from error
+
+
+def load_flow(directory: Path, scheme: Scheme, name: str, entry: ComponentEntry, device: str) -> Flow:
+    """The trained flow of one component, in evaluation mode.
+
+    Raises:
+        BundleError: As :func:`load_tensors`; or the weights are those of another network.
+    """
+    weights = load_tensors(entry, directory)
+    flow = scheme.component(name).build()
+    own = flow.state_dict()
+    needed = {key for key in own if not key.endswith(DERIVED)}
+    wrong = sorted(needed ^ weights.keys()) or [k for k in needed if own[k].shape != weights[k].shape]
+    if wrong:
+        raise BundleError(
+            f"{directory / entry.path}: tensor {wrong[0]} does not fit component {name}",
+            hint="weights and bundle.json come from different models",
+        )
+    flow.load_state_dict({key: weights.get(key, own[key]) for key in own})
+    dtype = weights[next(k for k in weights if k.endswith("weight"))].dtype
+    return flow.to(device, dtype).eval().requires_grad_(requires_grad=False)
+
+
+def save_component(
+    directory: Path, scheme: Scheme, name: str, weights: Mapping[str, Tensor]
+) -> ComponentEntry:
+    """Write the weights of one component; what its config rebuilds is left out."""
+    component = scheme.component(name)
+    relative = f"components/{name}.safetensors"
+    kept = {k: v.contiguous() for k, v in weights.items() if not k.endswith(DERIVED)}
+    save_file(kept, directory / relative)
+    return ComponentEntry(
+        path=relative,
+        sha256=sha256_file(directory / relative),
+        bytes=(directory / relative).stat().st_size,
+        parameters=component.parameters,
+        features=component.features,
+        context_features=component.context_features,
+    )
 
 
 def _check_header(file: Path, size: int) -> None:

@@ -16,9 +16,10 @@ __all__ = [
 ]
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -29,12 +30,15 @@ from caloray.flows.names import Backend
 from caloray.generation.energies import EnergySpec
 from caloray.io.ingest_plan import IngestConfig
 from caloray.schemes.build import SchemeConfig
-from caloray.schemes.inductive import COMPONENTS
 from caloray.schemes.inductive_config import InductiveConfig
+from caloray.schemes.layerwise_config import layer_name
 from caloray.tracking import TrackingConfig
 from caloray.training.config import TrainingConfig
 
 MAX_YAML = 1 << 20
+_NUMBERED = re.compile(r"layers?[-_ ]?(\d{1,4})")
+_SCHEMES = ("inductive", "layerwise")
+_Setting = TypeVar("_Setting", bound=BaseModel)
 
 
 class _Section(BaseModel):
@@ -50,12 +54,16 @@ class ClusterConfig(_Section):
         num_cpus: Logical CPUs of a local Ray; None takes the machine's.
         object_store_gb: Shared memory of a local Ray [GB].
         allow_unauthenticated: Join a Ray that other machines can reach although it asks for no token.
+        max_trainers: Components that train at the same time, at most; None: as many as CPUs, GPUs and memory
+            have room for. On a running cluster that grows on demand a number is asked for at once, whether
+            there is room or not.
     """
 
     address: str = "local"
     num_cpus: int | None = Field(None, ge=1)
     object_store_gb: float = Field(1.0, gt=0)
     allow_unauthenticated: bool = False
+    max_trainers: int | None = Field(None, ge=1)
 
 
 class WorkerConfig(_Section):
@@ -131,8 +139,9 @@ class RunConfig(_Section):
         output: The run's directory.
         data: Input files, split, policy; shards are made in ``<output>/shards``.
         scheme: Factorisation, preprocessing and architectures.
-        training: Settings of each component's training.
-        workers: Resources of each component's training.
+        training: Settings of each component's training; a key is a component (``layer_07``) or a group of
+            them (``layer``), and the component's own name wins.
+        workers: Resources of each component's training, with the same keys.
         block_size: Showers per block of the bundle.
         generation: Showers made after training.
         evaluation: Comparison with the held-out split.
@@ -155,24 +164,44 @@ class RunConfig(_Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _known_components(cls, value: Any) -> Any:
-        if isinstance(value, dict):
-            for section in ("training", "workers"):
-                names = value.get(section) or {}
-                for name in names if isinstance(names, dict) else ():
-                    if name not in COMPONENTS:
-                        raise ValueError(
-                            f"{section}.{name}: no such component{_did_you_mean(str(name), COMPONENTS)}"
-                        )
+    def _named_components(cls, value: Any) -> Any:
+        """A number as a key is told as what it is: no component."""
+        for section in ("training", "workers") if isinstance(value, dict) else ():
+            names = value.get(section) or {}
+            for name in names if isinstance(names, dict) else ():
+                if not isinstance(name, str):
+                    raise ValueError(f"{section}.{name}: no such component")  # noqa: TRY004
         return value
 
+    @model_validator(mode="after")
+    def _known_components(self) -> RunConfig:
+        for section, names in (("training", self.training), ("workers", self.workers)):
+            for name in names:
+                if not self.scheme.accepts(name):
+                    raise ValueError(
+                        f"{section}.{name}: no such component{_meant_component(name, self.scheme)}"
+                    )
+        return self
+
     def training_of(self, component: str) -> TrainingConfig:
-        """Training settings of one component."""
-        return self.training.get(component, TrainingConfig())
+        """Training settings of one component: its own, its group's, or the defaults."""
+        return _setting(self.training, self.scheme, component) or TrainingConfig()
 
     def workers_of(self, component: str) -> WorkerConfig:
-        """Resources of one component."""
-        return self.workers.get(component, WorkerConfig())
+        """Resources of one component: its own, its group's, or the defaults."""
+        return _setting(self.workers, self.scheme, component) or WorkerConfig()
+
+
+def _setting(section: Mapping[str, _Setting], scheme: SchemeConfig, component: str) -> _Setting | None:
+    group = scheme.group_of(component)
+    return section.get(component) or (section.get(group) if group is not None else None)
+
+
+def _meant_component(name: str, scheme: SchemeConfig) -> str:
+    number = _NUMBERED.fullmatch(name)
+    if number is not None and scheme.accepts(proper := layer_name(int(number[1]))):
+        return f", did you mean {proper!r}?"
+    return _did_you_mean(name, scheme.component_groups)
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
@@ -245,11 +274,14 @@ def _override(value: dict[str, Any], item: str) -> None:
 def _config_error(path: Path, error: ValidationError) -> ConfigError:
     problems = error.errors(include_url=False, include_input=True)
     first = problems[0]
-    where = ".".join(str(part) for part in first["loc"])
+    where = ".".join(str(part) for part in _place(first["loc"]))
     if first["type"] == "extra_forbidden":
         message = (
             f"unknown key {where}{_did_you_mean(str(first['loc'][-1]), sorted(_field_names(RunConfig)))}"
         )
+    elif first["type"] == "union_tag_invalid":
+        known = first["ctx"]["expected_tags"]
+        message = f"{where}.kind: {first['ctx']['tag']!r:.200} is none of {known}{_meant(first)}"
     elif first["type"] == "missing":
         message = f"missing key {where}"
     else:
@@ -260,11 +292,20 @@ def _config_error(path: Path, error: ValidationError) -> ConfigError:
     return ConfigError(f"{path}: {message}{more}", hint="`caloray config schema` lists every key")
 
 
+def _place(loc: Sequence[int | str]) -> Sequence[int | str]:
+    """The keys as they stand in the file, without the name of the scheme that pydantic puts between them."""
+    return [loc[0], *loc[2:]] if len(loc) > 1 and loc[0] == "scheme" and loc[1] in _SCHEMES else loc
+
+
 def _meant(problem: Mapping[str, Any]) -> str:
     """The choice that a wrong word is close to."""
-    if problem["type"] != "literal_error" or not isinstance(problem["input"], str):
+    context = problem.get("ctx", {})
+    word, known = problem["input"], context.get("expected")
+    if problem["type"] == "union_tag_invalid":
+        word, known = context.get("tag"), context.get("expected_tags")
+    if known is None or not isinstance(word, str):
         return ""
-    close = difflib.get_close_matches(problem["input"], str(problem["ctx"]["expected"]).split("'")[1::2], n=1)
+    close = difflib.get_close_matches(word, str(known).split("'")[1::2], n=1)
     return f", did you mean {close[0]!r}?" if close else ""
 
 

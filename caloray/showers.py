@@ -7,6 +7,8 @@ leaves the row out and counts it.
 from __future__ import annotations
 
 __all__ = [
+    "DIRECTION",
+    "LENGTH_SLACK",
     "MAX_RATIO",
     "RULES",
     "RowPolicy",
@@ -14,11 +16,12 @@ __all__ = [
     "Violation",
     "apply_policy",
     "check_rows",
+    "default_unit",
     "merge_violations",
 ]
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -34,7 +37,12 @@ RULES = {
     "negative": "negative voxel energy",
     "incident-energy": "incident energy zero or negative",
     "deposit": "deposit far above the incident energy",
+    "condition": "condition not finite",
+    "direction": "direction not of length 1 (incident_directions)",
 }
+DIRECTION = ("direction_x", "direction_y", "direction_z")
+"""Components of the unit vector along the particle's momentum; z points into the calorimeter."""
+LENGTH_SLACK = 1e-3
 MAX_RATIO = 5.0
 MAX_ROWS_NAMED = 10
 
@@ -47,14 +55,17 @@ class Showers:
         incident_energies: (N,) float64 [MeV].
         voxels: (N, V) float32 [MeV] in the geometry's flat order.
         ids: (N,) int64, the number of each shower in the file or request that it comes from.
+        conditions: (N,) float64 values of each further scalar of the particle, by name: the components
+            ``direction_x``, ``direction_y``, ``direction_z`` of its direction, and others.
 
     Raises:
-        DataError: The three arrays do not have these shapes.
+        DataError: The arrays do not have these shapes.
     """
 
     incident_energies: np.ndarray
     voxels: np.ndarray
     ids: np.ndarray
+    conditions: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Convert to the stated dtypes and compare the shapes."""
@@ -70,6 +81,11 @@ class Showers:
                 f"showers: incident energies {shapes[0]}, voxels {shapes[1]}, ids {shapes[2]}; "
                 "expected (N,), (N, V), (N,)"
             )
+        ready = {name: np.asarray(values, dtype=np.float64) for name, values in self.conditions.items()}
+        for name, values in ready.items():
+            if values.shape != self.ids.shape:
+                raise DataError(f"showers: condition {name} {values.shape}, expected {self.ids.shape}")
+        object.__setattr__(self, "conditions", ready)
 
     def __len__(self) -> int:
         """Number of showers."""
@@ -77,7 +93,8 @@ class Showers:
 
     def select(self, rows: np.ndarray | slice) -> Showers:
         """The showers of a mask, an index array or a slice."""
-        return Showers(self.incident_energies[rows], self.voxels[rows], self.ids[rows])
+        conditions = {name: values[rows] for name, values in self.conditions.items()}
+        return Showers(self.incident_energies[rows], self.voxels[rows], self.ids[rows], conditions)
 
     def layer_energies(self, geometry: Geometry) -> np.ndarray:
         """(N, n_layers) float64, the energy in each layer [MeV], summed in float64.
@@ -94,9 +111,19 @@ class Showers:
 
     @staticmethod
     def concatenate(parts: Sequence[Showers]) -> Showers:
-        """Join showers of one geometry in the given order (at least one part)."""
+        """Join showers of one geometry in the given order (at least one part).
+
+        Raises:
+            DataError: They do not have the same conditions.
+        """
+        names = list(parts[0].conditions)
+        for part in parts:
+            if set(part.conditions) != set(names):
+                raise DataError(f"showers with conditions {names} and {list(part.conditions)} do not join")
         columns = ("incident_energies", "voxels", "ids")
-        return Showers(*(np.concatenate([getattr(part, name) for part in parts]) for name in columns))
+        joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in columns}
+        conditions = {name: np.concatenate([part.conditions[name] for part in parts]) for name in names}
+        return Showers(**joined, conditions=conditions)
 
 
 @dataclass(frozen=True)
@@ -107,16 +134,19 @@ class Violation:
         rule: A key of :data:`RULES`.
         count: Rows that break the rule.
         rows: Up to ten row numbers, ascending.
+        where: Names of the conditions that break it; "" for the other rules.
     """
 
     rule: str
     count: int
     rows: tuple[int, ...]
+    where: str = ""
 
     def __str__(self) -> str:
         """One phrase for an error message."""
         rows = ", ".join(map(str, self.rows)) + (", ..." if self.count > len(self.rows) else "")
-        return f"{RULES[self.rule]} in {self.count} row{'s' if self.count > 1 else ''} ({rows})"
+        where = f" ({self.where})" if self.where else ""
+        return f"{RULES[self.rule]}{where} in {self.count} row{'s' if self.count > 1 else ''} ({rows})"
 
 
 def check_rows(
@@ -130,7 +160,7 @@ def check_rows(
     """Find the rows that break a rule; a row may break several.
 
     Rules: NaN or infinity anywhere, a negative voxel, an incident energy that is not positive, a total
-    deposit above ``max_ratio`` times the incident energy.
+    deposit above ``max_ratio`` times the incident energy, a direction whose length is not 1 within 1e-3.
 
     Args:
         showers: The rows to look at.
@@ -148,7 +178,8 @@ def check_rows(
         rows = np.flatnonzero(mask)
         if rows.size:
             named = tuple(int(row) + first_row for row in rows[:MAX_ROWS_NAMED])
-            found.append(Violation(rule, int(rows.size), named))
+            blamed = _not_finite(showers) if rule == "condition" else ""
+            found.append(Violation(rule, int(rows.size), named, blamed))
     return found
 
 
@@ -195,7 +226,8 @@ def merge_violations(found: Iterable[Violation]) -> list[Violation]:
         same = [item for item in parts if item.rule == rule]
         if same:
             rows = sorted(row for item in same for row in item.rows)[:MAX_ROWS_NAMED]
-            merged.append(Violation(rule, sum(item.count for item in same), tuple(rows)))
+            where = ", ".join(sorted({item.where for item in same} - {""}))
+            merged.append(Violation(rule, sum(item.count for item in same), tuple(rows), where))
     return merged
 
 
@@ -213,8 +245,31 @@ def _broken(showers: Showers, max_ratio: float) -> dict[str, np.ndarray]:
     comparable = np.isfinite(totals) & np.isfinite(energies) & (energies > 0)
     with np.errstate(over="ignore", invalid="ignore"):
         deposit = comparable & (totals > max_ratio * energies)
-    masks = (nan, infinite, negative, energies <= 0, deposit)
+    masks = (nan, infinite, negative, energies <= 0, deposit, *_broken_conditions(showers))
     return dict(zip(RULES, masks, strict=True))
+
+
+def _broken_conditions(showers: Showers) -> tuple[np.ndarray, np.ndarray]:
+    """Rows with a condition that is not finite, and rows with a direction of another length than 1."""
+    wild = np.zeros(len(showers), dtype=bool)
+    for values in showers.conditions.values():
+        wild |= ~np.isfinite(values)
+    bent = np.zeros(len(showers), dtype=bool)
+    if set(DIRECTION) <= set(showers.conditions):
+        with np.errstate(over="ignore", invalid="ignore"):
+            length = np.sqrt(sum(showers.conditions[name] ** 2 for name in DIRECTION))
+            bent = np.isfinite(length) & (np.abs(length - 1) > LENGTH_SLACK)
+    return wild, bent
+
+
+def _not_finite(showers: Showers) -> str:
+    names = [name for name, values in showers.conditions.items() if not np.isfinite(values).all()]
+    return ", ".join(names)
+
+
+def default_unit(name: str) -> str:
+    """Unit of a condition where nothing else says it: "1" for components of the direction, else ""."""
+    return "1" if name in DIRECTION else ""
 
 
 def _require_voxels(showers: Showers, geometry: Geometry, where: str) -> None:

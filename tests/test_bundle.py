@@ -46,7 +46,7 @@ def test_sampled_bytes_are_those_before_saving(toy, tmp_path):
         flows[name].eval()
     from caloray.rng import StreamKey
 
-    before = scheme.sample(flows, ENERGIES[:8], StreamKey(5, "", "", 2))
+    before = scheme.sample(flows, ENERGIES[:8], StreamKey(5, "", "", 2)).voxels
     assert before.tobytes() == bundle.sample_block(ENERGIES[:8], 5, 2).tobytes()
     assert before.tobytes() == Bundle.load(tmp_path / "bundle").sample_block(ENERGIES[:8], 5, 2).tobytes()
 

@@ -113,7 +113,7 @@ def test_unknown_keys_are_refused_with_a_suggestion(write, extra, message):
         ("seed=2_000_000_000_000_000_000_000", "seed: .*less than"),
         ("name=a/b", r"name: .*pattern.*\(found 'a/b'\)"),
         ("training.first_layer.epochs=0", "epochs: .*greater than or equal to 1"),
-        ("training.first_layer.schedule.kind=linear", "schedule: .*linear"),
+        ("training.first_layer.schedule.kind=linear", "schedule.kind: .linear. is none of"),
         ("training.first_layer.learning_rate=.nan", "learning_rate: "),
         ("cluster.object_store_gb=.inf", "cluster.object_store_gb: .*finite"),
         ("scheme.rescale=none", "scheme.*rescale: .*'renormalise', 'noise-corrected' or 'published'"),
@@ -252,3 +252,56 @@ def test_a_key_that_stands_twice_is_refused(tmp_path):
     file.write_text("name: a\nseed: 1\noutput: x\nseed: 7\n")
     with pytest.raises(ConfigError, match="'seed' stands twice"):
         load_config(file)
+
+
+LAYERWISE = """
+name: layers
+output: runs/layers
+data: {files: [a.hdf5]}
+scheme: {kind: layerwise, flows: {layer: {blocks: 2, hidden: 8}}}
+training:
+  layer: {epochs: 4}
+  layer_07: {epochs: 9, warm_start: previous}
+workers:
+  layer: {cpus: 0.5, gpus: 0.25}
+"""
+
+
+def test_a_group_stands_for_all_its_layers_and_the_own_name_wins(write):
+    config = load_config(write(LAYERWISE))
+    assert config.training_of("layer_00").epochs == config.training_of("layer_44").epochs == 4
+    assert config.training_of("layer_07").epochs == 9
+    assert config.training_of("layer_07").warm_start == "previous"
+    assert config.training_of("layer_06").warm_start is None
+    assert config.training_of("layer_energies") == TrainingConfig()
+    assert config.workers_of("layer_12").gpus == 0.25
+    assert config.workers_of("layer_energies").gpus == 0
+    assert config.cluster.max_trainers is None
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("training.layre.epochs=3", "training.layre: no such component, did you mean 'layer'?"),
+        ("training.layer_5.epochs=3", "training.layer_5: no such component, did you mean 'layer_05'?"),
+        ("workers.layer7.cpus=1", "workers.layer7: no such component, did you mean 'layer_07'?"),
+        ("training.layers.epochs=3", "training.layers: no such component, did you mean 'layer'?"),
+        ("training.next_layer.epochs=3", "training.next_layer: no such component"),
+        ("training.layer.warm_strat=previous", "training.layer.warm_strat, did you mean 'warm_start'?"),
+        ("training.layer.warm_start=''", "training.layer.warm_start: .*at least 1 character"),
+        ("scheme.kind=layerwse", "scheme.kind: 'layerwse' is none of .*, did you mean 'layerwise'?"),
+        ("scheme.treshold=3", "unknown key scheme.treshold, did you mean 'threshold'?"),
+        ("cluster.max_trainers=0", "cluster.max_trainers: .*greater than or equal to 1"),
+    ],
+)
+def test_keys_of_the_layerwise_scheme(write, override, message):
+    with pytest.raises(ConfigError, match=message):
+        load_config(write(LAYERWISE), [override])
+
+
+def test_a_shared_network_has_no_single_layers(write):
+    shared = ["scheme.network=shared", "workers={}", "training={layers: {epochs: 7}}"]
+    config = load_config(write(LAYERWISE), shared)
+    assert config.training_of("layers").epochs == 7
+    with pytest.raises(ConfigError, match=r"training\.layer_07: no such component"):
+        load_config(write(LAYERWISE), [*shared, "training.layer_07.epochs=3"])

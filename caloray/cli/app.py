@@ -30,6 +30,7 @@ from caloray.cli import (
     generate,
     leaderboard,
     model,
+    place,
     run,
     track,
     train,
@@ -51,6 +52,7 @@ app.command(epilog=run.EXAMPLE)(run.run)
 app.add_typer(data.app, name="data")
 app.command(epilog=train.EXAMPLE)(train.train)
 app.command(epilog=generate.EXAMPLE)(generate.generate)
+app.command(epilog=place.EXAMPLE)(place.place)
 app.command(epilog=evaluate.EXAMPLE)(evaluate.evaluate)
 app.command(epilog=leaderboard.EXAMPLE)(leaderboard.leaderboard)
 app.command(epilog=diphoton.EXAMPLE)(diphoton.diphoton)

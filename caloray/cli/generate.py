@@ -27,39 +27,58 @@ EXAMPLE = "Example: caloray generate runs/demo/bundle -n 10000 --seed 1 -o runs/
 GRACE = 0.5
 LINE_EVERY = 10.0
 
+Energies = Annotated[
+    str | None,
+    typer.Option(help="log-uniform:MIN:MAX or uniform:MIN:MAX [MeV], E1,E2,... or a file of particles."),
+]
+Conditions = Annotated[
+    list[str] | None,
+    typer.Option(help="A condition of the model: NAME=VALUE, NAME=LOW:HIGH (uniform) or NAME=V1,V2,..."),
+]
+Theta = Annotated[
+    str | None, typer.Option(help="Polar angle of the direction: DEGREES or LOW:HIGH (uniform).")
+]
+Phi = Annotated[str | None, typer.Option(help="Its azimuth, likewise; a full turn if omitted.")]
+Number = Annotated[
+    int | None, typer.Option("-n", "--number", min=1, help="How many; listed energies tell it as well.")
+]
+Hdf5 = Annotated[Path | None, typer.Option("--hdf5", help="Also write one CaloChallenge HDF5 file.")]
+BlocksPerShard = Annotated[
+    int | None, typer.Option(min=1, help="Blocks in a file; about 2000 showers if omitted.")
+]
+Inverter = Annotated[
+    Backend, typer.Option(help="What inverts the flows; `caloray doctor` says which there are.")
+]
+Invalid = Annotated[
+    Literal["error", "resample"], typer.Option(help="What to do about NaN or negative showers.")
+]
+
 
 def generate(
     bundle: Annotated[Path, typer.Argument(help="Bundle directory.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Directory for shards and manifest.")],
-    n: Annotated[
-        int | None, typer.Option("-n", "--number", min=1, help="How many; listed energies tell it as well.")
-    ] = None,
+    n: Number = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the request.")] = 0,
-    energies: Annotated[
-        str | None,
-        typer.Option(help="log-uniform:MIN:MAX or uniform:MIN:MAX [MeV], E1,E2,... or a file of energies."),
-    ] = None,
-    hdf5: Annotated[
-        Path | None, typer.Option("--hdf5", help="Also write one CaloChallenge HDF5 file.")
-    ] = None,
+    energies: Energies = None,
+    condition: Conditions = None,
+    theta: Theta = None,
+    phi: Phi = None,
+    hdf5: Hdf5 = None,
     ids: Annotated[str | None, typer.Option(help="Only these events of the request, e.g. 12,345.")] = None,
     workers: Annotated[int, typer.Option(min=0, help="Ray workers; 0 stays in this process.")] = 0,
     gpus: Annotated[float, typer.Option(min=0, help="GPUs (or a fraction) of each worker.")] = 0.0,
-    backend: Annotated[
-        Backend, typer.Option(help="What inverts the flows; `caloray doctor` says which there are.")
-    ] = "auto",
-    on_invalid: Annotated[
-        Literal["error", "resample"], typer.Option(help="What to do about NaN or negative showers.")
-    ] = "error",
-    blocks_per_shard: Annotated[
-        int | None, typer.Option(min=1, help="Blocks in a file; about 2000 showers if omitted.")
-    ] = None,
+    backend: Inverter = "auto",
+    on_invalid: Invalid = "error",
+    blocks_per_shard: BlocksPerShard = None,
     *,
     repeat_energies: Annotated[
         bool, typer.Option("--repeat-energies", help="Start listed energies again at their end.")
     ] = False,
     allow_extrapolation: Annotated[
-        bool, typer.Option("--allow-extrapolation", help="Permit energies outside the trained range.")
+        bool,
+        typer.Option(
+            "--allow-extrapolation", help="Permit energies and conditions outside those trained on."
+        ),
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and write nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
@@ -69,6 +88,8 @@ def generate(
     Run the same command again to continue a production that was stopped.
     """
     from caloray.bundle import Bundle
+    from caloray.generation.condition_words import parse_conditions
+    from caloray.generation.conditions import unused_conditions
     from caloray.generation.energies import parse_energies
     from caloray.generation.plan import make_plan
 
@@ -79,12 +100,15 @@ def generate(
         n,
         seed,
         energies=None if energies is None else parse_energies(energies, repeat=repeat_energies),
+        conditions=parse_conditions(condition or (), theta, phi, repeat=repeat_energies),
         ids=_ids(ids),
         blocks_per_shard=blocks_per_shard,
         on_invalid=on_invalid,
         allow_extrapolation=allow_extrapolation,
         bundle=str(bundle),
     )
+    if ignored := unused_conditions(plan.conditions, plan.energies):
+        note(f"not used of {energies}: {', '.join(ignored)}")
     work = _Workers(workers, gpus, backend)
     _tell(_outline(plan, output) if dry_run else _carry_out(model, plan, output, hdf5, work), as_json=as_json)
 
@@ -146,6 +170,7 @@ def _on_workers(plan: GenerationPlan, output: Path, progress: Progress, workers:
 
 
 def _outline(plan: GenerationPlan, output: Path) -> dict[str, object]:
+    from caloray.generation.condition_words import outline
     from caloray.generation.energies import check_range
 
     low, high = check_range(plan.energies, plan.energy_range, allow_extrapolation=True)
@@ -160,7 +185,7 @@ def _outline(plan: GenerationPlan, output: Path) -> dict[str, object]:
         "bytes (estimate)": plan.estimated_bytes,
         "energies [MeV]": f"{plan.energies.kind}, {low:g} to {high:g}",
         "trained on [MeV]": f"{plan.energy_range[0]:g} to {plan.energy_range[1]:g}",
-    }
+    } | ({"conditions": "; ".join(outline(spec) for spec in plan.conditions)} if plan.conditions else {})
 
 
 def _result(plan: GenerationPlan, manifest: Manifest, output: Path) -> dict[str, object]:

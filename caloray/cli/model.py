@@ -1,4 +1,4 @@
-"""``caloray model``: look at a bundle, check it, time it."""
+"""``caloray model``: look at a bundle, check it, time it, give it post-processing."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from caloray.cli import timing
+from caloray.cli import postprocess, timing
 from caloray.cli.console import print_json, print_table, say
 
 if TYPE_CHECKING:
     from caloray.bundle import Bundle
+    from caloray.preprocess.condition_range import ConditionRange
 
-app = typer.Typer(help="Look at a bundle, check it, time it.", no_args_is_help=True)
+app = typer.Typer(help="Look at a bundle, check it, time it, post-process its showers.", no_args_is_help=True)
 app.command(name="time", epilog=timing.EXAMPLE)(timing.time_model)
+app.command(epilog=postprocess.EXAMPLE)(postprocess.postprocess)
 
 BundleArgument = Annotated[Path, typer.Argument(help="Bundle directory.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -69,12 +71,18 @@ def _facts(model: Bundle) -> list[tuple[str, object]]:
         ("geometry", f"{geometry.name}: {geometry.n_layers} layers, {geometry.n_voxels} voxels"),
         ("geometry digest", geometry.digest),
         ("incident energies [MeV]", f"{low:g} to {high:g}"),
+        *((f"condition {item.name}", _range(item)) for item in model.conditions),
         ("trainable parameters", f"{count.training:,} to train, {count.generation:,} to sample"),
         ("block size", model.block_size),
+        ("post-processing", ", ".join(step.kind for step in model.file.postprocess) or "none"),
         ("made with", f"caloray {model.file.caloray}"),
         ("seed", model.file.seed),
         *((name, _short(value)) for name, value in model.info.items()),
     ]
+
+
+def _range(item: ConditionRange) -> str:
+    return f"{item.low:g} to {item.high:g} {'' if item.unit == '1' else item.unit}".rstrip()
 
 
 def _components(model: Bundle) -> list[tuple[object, ...]]:

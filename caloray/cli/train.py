@@ -4,7 +4,9 @@ from __future__ import annotations
 
 __all__ = ["EXAMPLE", "train", "train_settings"]
 
+import re
 from collections.abc import Callable
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,9 +17,10 @@ from caloray.cli.console import note, print_json, print_table, say
 if TYPE_CHECKING:
     from caloray.bundle import Bundle
     from caloray.config import RunConfig
-    from caloray.distributed.outline import Outline
+    from caloray.distributed.outline import ComponentOutline, Outline
 
 EXAMPLE = "Example: caloray train configs/demo.yaml --set seed=2 --dry-run"
+LAYERS = re.compile(r"(\d{1,4})(?:-(\d{1,4}))?")
 
 
 def train(
@@ -28,6 +31,9 @@ def train(
     *,
     components: Annotated[
         str | None, typer.Option("--components", help="Train only these, e.g. first_layer,next_layer.")
+    ] = None,
+    layers: Annotated[
+        str | None, typer.Option("--layers", help="Train the components of these layers only, e.g. 0-4,7.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and start nothing.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Discard what was trained before.")] = False,
@@ -41,12 +47,13 @@ def train(
 
     settings = load_config(config, overrides or [])
     only = tuple(components.split(",")) if components else ()
+    only += _layer_components(settings, layers) if layers is not None else ()
     if dry_run:
         _show_outline(settings, only, as_json=as_json)
         return
     bundle = train_settings(settings, fresh=fresh, only=only)
     if bundle is None:
-        say(f"trained {components}; the bundle follows when the other components are trained")
+        say(f"trained {len(set(only))} components; the bundle follows when the others are trained")
         return
     facts = {"bundle": str(bundle.path), "digest": bundle.digest, **_losses(bundle.info)}
     if as_json:
@@ -65,6 +72,8 @@ def train_settings(
 ) -> Bundle | None:
     """Ingest if need be, train what is not trained yet, assemble the bundle.
 
+    Names that are no components are refused before anything is discarded, ingested or started.
+
     Args:
         settings: The run.
         fresh: Discard what an earlier training of this run left (ingested shards stay).
@@ -75,10 +84,12 @@ def train_settings(
         The bundle, or None while components are missing.
     """
     from caloray.cli.training_view import show_training
+    from caloray.distributed.outline import require_components
     from caloray.distributed.pipeline import ingest_run, train_run
     from caloray.distributed.run_directory import RunDirectory
     from caloray.distributed.session import connect
 
+    require_components(settings, only)
     if fresh:
         RunDirectory.of(settings).discard()
     with connect(settings.cluster) as session, show_training() as progress:
@@ -107,25 +118,73 @@ def _say_outline(outline: Outline) -> None:
     state = "ingested" if outline.ingested else "to be ingested"
     say(f"output   {outline.output}")
     say(f"data     {outline.geometry}: {counts} showers, {state}")
-    columns = ("component", "parameters", "flow", "rows/epoch", "steps", "workers", "GB/worker", "state")
-    rows: list[tuple[Any, ...]] = [
-        (
-            part.name,
-            f"{part.parameters:,}",
-            f"{part.features} | {part.context_features}",
-            f"{part.rows:,}",
-            f"{part.steps:,}",
-            part.workers,
-            f"{part.memory / 1e9:.1f}",
-            part.state,
+    columns = (
+        "component",
+        "parameters",
+        "flow",
+        "layers",
+        "rows/epoch",
+        "steps",
+        "workers",
+        "GB/worker",
+        "state",
+    )
+    alike = [list(parts) for _, parts in groupby(outline.components, key=lambda part: part.kind)]
+    print_table(columns, [_row(parts) for parts in alike])
+    total = sum(part.parameters for part in outline.components)
+    say(f"in all   {len(outline.components)} components, {total:,} parameters")
+
+
+def _row(parts: list[ComponentOutline]) -> tuple[Any, ...]:
+    """One line for components that differ in nothing but their names and follow each other."""
+    part = parts[0]
+    name = part.name if len(parts) == 1 else f"{part.name} ... {parts[-1].name} ({len(parts)} alike)"
+    warm = f", from {part.warm_start}" if part.warm_start and part.state == "new" else ""
+    return (
+        name,
+        f"{part.parameters:,}",
+        f"{part.features} | {part.context_features}",
+        part.layers,
+        f"{part.rows:,}",
+        f"{part.steps:,}",
+        part.workers,
+        f"{part.memory / 1e9:.1f}",
+        part.state + warm,
+    )
+
+
+def _layer_components(settings: RunConfig, text: str) -> tuple[str, ...]:
+    """Names of the components of layers given as ``0-4,7``.
+
+    Raises:
+        ConfigError: Not such a list, or the scheme has no component for each layer.
+    """
+    from caloray.errors import ConfigError
+    from caloray.schemes.layerwise_config import layer_name
+
+    names: list[str] = []
+    for part in text.split(","):
+        match = LAYERS.fullmatch(part.strip())
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if first > last:
+            raise ConfigError(
+                f"--layers {text!r}: {part.strip()!r} is no layer or range of layers",
+                hint="e.g. --layers 0-4,7",
+            )
+        names += [layer_name(layer) for layer in range(first, last + 1)]
+    if not settings.scheme.accepts(names[0]):
+        raise ConfigError(
+            f"--layers: this config's scheme ({settings.scheme.kind}) has no component for each layer",
+            hint=f"use --components with {', '.join(settings.scheme.component_groups)}",
         )
-        for part in outline.components
-    ]
-    print_table(columns, rows)
+    return tuple(dict.fromkeys(names))
 
 
 def _losses(info: dict[str, Any]) -> dict[str, str]:
-    return {
-        f"{name} validation loss": f"{facts['validation_loss']:.4f} (epoch {facts['selected_epoch']})"
-        for name, facts in info["training"].items()
-    }
+    return {f"{name} validation loss": _told(facts) for name, facts in info["training"].items()}
+
+
+def _told(facts: dict[str, Any]) -> str:
+    warm = facts.get("warm_start")
+    begun = f", from {warm['source']}: {warm['tensors']} of {warm['of']} tensors" if warm else ""
+    return f"{facts['validation_loss']:.4f} (epoch {facts['selected_epoch']}{begun})"

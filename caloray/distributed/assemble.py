@@ -66,8 +66,10 @@ def _provenance(
 
 
 def _facts(config: RunConfig, name: str, result: ComponentResult) -> dict[str, Any]:
+    settings = config.training_of(name).model_dump(mode="json", exclude={"warm_start"})
     return {
-        "config": config.training_of(name).model_dump(mode="json"),
+        "config": settings,
+        **({"warm_start": result.warm_start} if result.warm_start else {}),
         "epochs": result.epochs,
         "selected_epoch": result.selected_epoch,
         "validation_loss": result.validation_loss,

@@ -5,15 +5,25 @@ training straight from batches. *Sparse* gives one row per row group that holds 
 as a few byte strings: whole showers of 40,500 voxels, of which some tenth is hit, stay small in the object
 store, and taking them out again needs no loop over showers.
 
-Ray's own ``read_parquet`` costs seconds of fixed overhead per execution; this reader costs none.
+Ray's own ``read_parquet`` costs seconds of fixed overhead per execution; this reader costs none. Our own
+training takes :mod:`caloray.distributed.layer_feed`, which needs no CPU while trainers hold them all; this is
+for everything else that one does with Ray Data.
 """
 
 from __future__ import annotations
 
-__all__ = ["CaloParquetDatasource", "Encoding", "SparseRows", "decode_sparse", "encode_sparse", "read_shards"]
+__all__ = [
+    "CaloParquetDatasource",
+    "Encoding",
+    "SparseRows",
+    "decode_sparse",
+    "encode_sparse",
+    "read_shards",
+    "take_store",
+]
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,10 +32,14 @@ import ray.data
 from ray.data import Datasource, ReadTask
 from ray.data.block import Block, BlockAccessor, BlockMetadata
 
+from caloray.geometry import Geometry
+from caloray.io.shard_layout import condition_column
 from caloray.io.shards import EVENT_ID, INCIDENT_ENERGY, ShardReader, layer_column
+from caloray.io.store import LayerStore, LayerStoreBuilder
 
 Encoding = Literal["dense", "sparse"]
 _PARTS = ("event_ids", "energies", "counts", "indices", "values")
+_CONDITION = condition_column("")
 _HIT_SHARE = 0.15
 
 
@@ -39,6 +53,7 @@ class SparseRows:
         counts: (n, layers) int64, hit voxels of each shower in each layer.
         indices: (hits,) uint16 or uint32, voxel within its layer; ordered by shower, then layer, then voxel.
         values: (hits,) float32 [MeV].
+        conditions: (n,) float64 values of each further scalar of the particle, by name.
     """
 
     event_ids: np.ndarray
@@ -46,6 +61,7 @@ class SparseRows:
     counts: np.ndarray
     indices: np.ndarray
     values: np.ndarray
+    conditions: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -121,7 +137,12 @@ def read_shards(
     return ray.data.read_datasource(source, override_num_blocks=None if parallelism < 0 else parallelism)
 
 
-def encode_sparse(event_ids: np.ndarray, energies: np.ndarray, layers: Sequence[np.ndarray]) -> SparseRows:
+def encode_sparse(
+    event_ids: np.ndarray,
+    energies: np.ndarray,
+    layers: Sequence[np.ndarray],
+    conditions: Mapping[str, np.ndarray] | None = None,
+) -> SparseRows:
     """Keep the voxels of ``layers`` (each (n, size) float32 [MeV]) that are above zero."""
     sizes = [layer.shape[1] for layer in layers]
     flat = np.concatenate(layers, axis=1) if len(layers) != 1 else layers[0]
@@ -136,6 +157,7 @@ def encode_sparse(event_ids: np.ndarray, energies: np.ndarray, layers: Sequence[
         counts.reshape(len(flat), len(sizes)),
         (columns - starts[of_column]).astype(kind),
         flat[rows, columns],
+        dict(conditions or {}),
     )
 
 
@@ -150,7 +172,23 @@ def decode_sparse(batch: Mapping[str, Any]) -> Iterator[SparseRows]:
             np.frombuffer(raw["counts"], np.int64).reshape(-1, int(batch["n_layers"][row])),
             np.frombuffer(raw["indices"], kind),
             np.frombuffer(raw["values"], np.float32),
+            {
+                name.removeprefix(_CONDITION): np.frombuffer(bytes(batch[name][row]), np.float64)
+                for name in batch
+                if name.startswith(_CONDITION)
+            },
         )
+
+
+def take_store(dataset: Any, geometry: Geometry, layers: Sequence[int]) -> LayerStore:
+    """Everything that ``dataset`` (sparse rows) holds, in memory; the order of arrival does not matter."""
+    builder = LayerStoreBuilder(geometry, tuple(layers))
+    for batch in dataset.iter_batches(batch_size=None, batch_format="numpy"):
+        for rows in decode_sparse(batch):
+            builder.add(
+                rows.event_ids, rows.energies, rows.indices, rows.values, rows.counts, rows.conditions
+            )
+    return builder.build()
 
 
 def _read(units: Sequence[_Unit], layers: Sequence[int], encoding: Encoding) -> Iterator[Block]:
@@ -158,19 +196,23 @@ def _read(units: Sequence[_Unit], layers: Sequence[int], encoding: Encoding) -> 
     for unit in units:
         with ShardReader(Path(unit.path)) as reader:
             event_ids, energies, voxels = reader.read(layers, unit.group)
+            conditions = reader.read_conditions(unit.group)
         if encoding == "dense":
-            columns = {layer_column(layer): part for layer, part in zip(layers, voxels, strict=True)}
+            columns = {_CONDITION + name: values for name, values in conditions.items()}
+            columns |= {layer_column(layer): part for layer, part in zip(layers, voxels, strict=True)}
             yield BlockAccessor.batch_to_block({EVENT_ID: event_ids, INCIDENT_ENERGY: energies, **columns})
         else:
-            yield BlockAccessor.batch_to_block(_packed(encode_sparse(event_ids, energies, voxels)))
+            rows = encode_sparse(event_ids, energies, voxels, conditions)
+            yield BlockAccessor.batch_to_block(_packed(rows))
 
 
 def _packed(rows: SparseRows) -> dict[str, np.ndarray]:
     """One row of byte strings."""
     packed: dict[str, np.ndarray] = {}
-    for name in _PARTS:
+    parts = {name: getattr(rows, name) for name in _PARTS}
+    for name, values in (parts | {_CONDITION + n: v for n, v in rows.conditions.items()}).items():
         packed[name] = np.empty(1, object)
-        packed[name][0] = np.ascontiguousarray(getattr(rows, name)).tobytes()
+        packed[name][0] = np.ascontiguousarray(values).tobytes()
     packed["n_layers"] = np.array([rows.counts.shape[1]])
     packed["index_bytes"] = np.array([rows.indices.dtype.itemsize])
     return packed

@@ -24,6 +24,7 @@ from caloray.evaluation.passes import (
     Progress,
     find_extremes,
     new_extremes,
+    new_table,
     reduce_showers,
 )
 from caloray.evaluation.sample import Sample
@@ -98,7 +99,7 @@ class RayReducer:
         stage: str,
     ) -> tuple[Sample, Table]:
         sample = Sample(source.geometry, axes, settings.threshold, settings.halves)
-        table = Table(source.geometry, settings.seed, settings.most)
+        table = new_table(source, settings)
         for part_sample, part_table in self._map(_reduce, source, settings, axes, progress, stage):
             sample.merge(part_sample)
             table.merge(part_table)

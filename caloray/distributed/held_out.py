@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = ["compare", "require_end", "require_shares", "run_plan"]
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from caloray.errors import ConfigError, DataError
 from caloray.evaluation import run as evaluation
 from caloray.evaluation.axes import default_threshold
 from caloray.evaluation.results import Results
+from caloray.generation.conditions import ConditionSpec, ListedCondition, resolve_conditions
 from caloray.generation.energies import EnergySpec, Listed, check_range, resolve
 from caloray.generation.plan import GenerationPlan, count_events, make_plan
 from caloray.io.manifest import Manifest
@@ -43,7 +44,8 @@ def require_end(config: RunConfig) -> None:
     """Refuse, once the data are there and before anything is trained, a run that would fail at its end.
 
     Raises:
-        ConfigError: Too few showers to compare, or energies that the trained model would refuse.
+        ConfigError: Too few showers to compare, or energies that the trained model would refuse, or that come
+            without the conditions that it needs.
         DataError: A file of energies that cannot be read.
     """
     run, wanted = RunDirectory.of(config), config.generation
@@ -51,6 +53,7 @@ def require_end(config: RunConfig) -> None:
     n = wanted.n or held_out
     if wanted.energies is not None:
         energies = resolve(wanted.energies)
+        resolve_conditions((), energies, config.scheme.conditions)
         trained = _energies(run, "train")
         span = float(trained.min()), float(trained.max())
         check_range(energies, span, allow_extrapolation=wanted.allow_extrapolation)
@@ -66,17 +69,20 @@ def require_end(config: RunConfig) -> None:
 def run_plan(config: RunConfig, run: RunDirectory, bundle: Bundle) -> GenerationPlan:
     """The request of a run's own showers; without energies in the config, those of the held-out split.
 
-    Held-out energies may lie a little outside those of the training split, which is always allowed for them.
+    The particles of the held-out split come whole, with the conditions that the model needs. They may lie a
+    little outside those of the training split, which is always allowed for them.
     Invalid showers are drawn again and counted in the manifest.
     """
     wanted = config.generation
     energies = wanted.energies or _held_out(config, run)
+    conditions = () if wanted.energies else _held_out_conditions(config, run, bundle.condition_names)
     n = wanted.n if wanted.energies is not None else None
     return make_plan(
         bundle,
         n,
         wanted.seed,
         energies=energies,
+        conditions=conditions,
         blocks_per_shard=wanted.blocks_per_shard,
         on_invalid="resample",
         allow_extrapolation=wanted.energies is None or wanted.allow_extrapolation,
@@ -126,6 +132,23 @@ def _held_out(config: RunConfig, run: RunDirectory) -> EnergySpec:
     values = _energies(run, config.evaluation.split)
     n = config.generation.n or len(values)
     return Listed(values=tuple(np.resize(values, n).tolist()))
+
+
+def _held_out_conditions(
+    config: RunConfig, run: RunDirectory, names: Sequence[str]
+) -> tuple[ConditionSpec, ...]:
+    """The same particles' conditions, in the same order."""
+    if not names:
+        return ()
+    found: dict[str, list[np.ndarray]] = {name: [] for name in names}
+    for entry in Manifest.load(run.shards).of(config.evaluation.split):
+        with ShardReader(run.shards / entry.path) as reader:
+            columns = reader.read_conditions()
+        for name in names:
+            found[name].append(columns[name])
+    values = {name: np.concatenate(parts) for name, parts in found.items()}
+    n = config.generation.n or len(values[names[0]])
+    return tuple(ListedCondition(name=k, values=tuple(np.resize(v, n).tolist())) for k, v in values.items())
 
 
 def _energies(run: RunDirectory, split: str) -> np.ndarray:

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from caloray.distributed.feed import take_store
+from caloray.distributed.layer_feed import take_layers
 from caloray.errors import CaloRayError, InterruptedRunError
 from caloray.geometry import Geometry
 from caloray.interrupt import StopRequest
@@ -62,6 +62,9 @@ class ComponentJob:
         layers: Layers that the component reads.
         stop_file: Where a stop request would appear.
         threads: torch threads of each worker.
+        memory: What one worker is expected to take [bytes].
+        after: Component of the same run whose weights this one starts from; it has to be trained first.
+        sums: Whether it looks at the energies of its layers alone.
     """
 
     request: TrainRequest
@@ -69,6 +72,9 @@ class ComponentJob:
     layers: tuple[int, ...]
     stop_file: Path
     threads: int = 1
+    memory: int = 0
+    after: str | None = None
+    sums: bool = False
 
     @property
     def name(self) -> str:
@@ -77,7 +83,7 @@ class ComponentJob:
 
 
 def component_loop(config: Mapping[str, Any]) -> ComponentResult | CaloRayError:
-    """Train the ``job`` in ``config`` on this worker.
+    """Train the ``job`` in ``config`` on this worker, on the rows in ``columns`` of ``config``.
 
     A deliberate error is returned, not raised, where the worker is alone: Ray would restart the worker and
     meet the same error again. Beside other workers it is raised, which ends them too.
@@ -91,12 +97,9 @@ def component_loop(config: Mapping[str, Any]) -> ComponentResult | CaloRayError:
     stop = FileStop(job.stop_file)
     try:
         stop.check(f"training of {job.name}")
-        stores = [
-            take_store(ray.train.get_dataset_shard(split), job.geometry, job.layers)
-            for split in ("train", "validation")
-        ]
+        training, validation = (take_layers(config["columns"], split) for split in ("train", "validation"))
         parallel = _parallel(int(context.get_world_rank()), world)
-        return train_component(_placed(job.request), stores[0], stores[1], parallel, stop)
+        return train_component(_placed(job.request), training, validation, parallel, stop)
     except InterruptedRunError as error:
         return error
     except CaloRayError as error:
@@ -119,12 +122,24 @@ def _parallel(rank: int, world: int) -> Parallel:
     """This worker's place in the process group that Ray Train has set up."""
     if world == 1:
         return Parallel()
-    return Parallel(rank, world, wrap=_averaged, barrier=_barrier)
+    return Parallel(rank, world, wrap=_averaged, barrier=_barrier, agree=_agreed)
 
 
 def _averaged(module: nn.Module) -> nn.Module:
-    """Average the gradients over the workers in every backward pass."""
+    """Average the gradients over the workers in every backward pass.
+
+    On GPUs batch normalisation takes the statistics of the whole batch; torch offers that there alone.
+    """
+    if next(module.parameters()).is_cuda:
+        module = nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
     return nn.parallel.DistributedDataParallel(module)
+
+
+def _agreed(value: float) -> float:
+    """Rank 0's number."""
+    numbers: list[float] = [value]
+    torch.distributed.broadcast_object_list(numbers, src=0)
+    return numbers[0]
 
 
 def _barrier() -> None:

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-__all__ = ["ComponentOutline", "Outline", "outline_training", "require_known"]
+__all__ = ["ComponentOutline", "Outline", "outline_training", "require_components", "require_known"]
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from caloray.config import RunConfig
+from caloray.distributed.footprint import rows_per_shower, worker_memory
+from caloray.distributed.jobs import require_settings
 from caloray.distributed.run_directory import RunDirectory
 from caloray.errors import ConfigError
 from caloray.geometry import Geometry
 from caloray.io.ingest import plan_ingest
 from caloray.io.manifest import MANIFEST, Manifest
-from caloray.io.store import LayerStore, LayerStoreBuilder
 from caloray.preprocess.statistics import TrainingStatistics
-from caloray.schemes.build import build_scheme
+from caloray.schemes.build import Scheme, build_scheme
 from caloray.schemes.component import Component
 from caloray.training.files import ComponentFolder
-
-HIT_SHARE = 0.15
-_HIT_BYTES, _ADAM_COPIES, _LIBRARIES = 6, 4, 450 << 20
 
 
 @dataclass(frozen=True)
@@ -37,9 +33,11 @@ class ComponentOutline:
         context_features: Number of conditioning features.
         rows: Training rows in an epoch, empty layers included.
         steps: Steps of the whole training.
-        memory: Bytes of one worker: libraries, rows, weights and optimizer (an estimate).
+        memory: Bytes of one worker: libraries, rows, weights and optimizer (an estimate without activations).
         workers: Resources in words.
         state: "finished", "begun" or "new".
+        layers: Layers that it reads.
+        warm_start: What it would start from, as the config says.
     """
 
     name: str
@@ -51,6 +49,13 @@ class ComponentOutline:
     memory: int
     workers: str
     state: str
+    layers: int = 0
+    warm_start: str | None = None
+
+    @property
+    def kind(self) -> ComponentOutline:
+        """All but the name: components that are alike in it may be told together."""
+        return replace(self, name="")
 
 
 @dataclass(frozen=True)
@@ -84,19 +89,25 @@ def outline_training(config: RunConfig, only: Sequence[str] = ()) -> Outline:
         DataError: An input file is damaged or missing.
     """
     run = RunDirectory.of(config)
-    ingested = (run.shards / MANIFEST).is_file()
-    if ingested:
-        manifest = Manifest.load(run.shards)
-        geometry, showers = manifest.readout, dict(manifest.counts)
-    else:
-        plan = plan_ingest(config.data)
-        geometry, share = plan.geometry, config.data.split.model_dump()
-        showers = {split: round(plan.n_rows * part) for split, part in share.items()}
-    scheme = build_scheme(config.scheme, geometry, TrainingStatistics(1, 1.0, 1.0, 1.0, 1.0), config.seed)
+    geometry, showers, ingested = _data(config, run)
+    scheme = _scheme(config, geometry)
+    require_settings(config, scheme.components)
     require_known(only, scheme.components)
     chosen = [name for name in scheme.components if not only or name in only]
     parts = [_outline(config, run, scheme.component(name), geometry, showers) for name in chosen]
     return Outline(run.path, geometry.name, showers, ingested, tuple(parts))
+
+
+def require_components(config: RunConfig, only: Sequence[str]) -> None:
+    """Refuse names that are not components of the config's scheme, before anything is ingested or started.
+
+    Raises:
+        ConfigError: Naming those that are.
+        DataError: An input file is damaged or missing.
+    """
+    if only:
+        geometry, _, _ = _data(config, RunDirectory.of(config))
+        require_known(only, _scheme(config, geometry).components)
 
 
 def require_known(only: Sequence[str], components: Sequence[str]) -> None:
@@ -107,19 +118,30 @@ def require_known(only: Sequence[str], components: Sequence[str]) -> None:
     """
     for name in only:
         if name not in components:
-            raise ConfigError(f"no component {name!r} in this scheme", hint=f"known: {', '.join(components)}")
+            ends = [*components[:2], "...", components[-1]] if len(components) > 8 else components
+            raise ConfigError(f"no component {name!r} in this scheme", hint=f"known: {', '.join(ends)}")
+
+
+def _data(config: RunConfig, run: RunDirectory) -> tuple[Geometry, dict[str, int], bool]:
+    """Readout, showers by split (estimates before the ingest), and whether the shards are there."""
+    if (run.shards / MANIFEST).is_file():
+        manifest = Manifest.load(run.shards)
+        return manifest.readout, dict(manifest.counts), True
+    plan = plan_ingest(config.data)
+    share = config.data.split.model_dump()
+    return plan.geometry, {split: round(plan.n_rows * part) for split, part in share.items()}, False
+
+
+def _scheme(config: RunConfig, geometry: Geometry) -> Scheme:
+    unfitted = TrainingStatistics.unfitted(config.scheme.conditions)
+    return build_scheme(config.scheme, geometry, unfitted, config.seed)
 
 
 def _outline(
     config: RunConfig, run: RunDirectory, part: Component, geometry: Geometry, showers: dict[str, int]
 ) -> ComponentOutline:
     training, workers = config.training_of(part.name), config.workers_of(part.name)
-    n = showers.get("train", 0)
-    rows = n * len(part.rows(_full_shower(geometry, part.layers)))
-    steps = training.epochs * (rows // max(1, min(training.batch, rows)))
-    voxels = sum(geometry.layer_sizes[layer] for layer in part.layers)
-    held = (n + showers.get("validation", 0)) * (voxels * HIT_SHARE * _HIT_BYTES + 8 * len(part.layers))
-    weights = part.parameters * _ADAM_COPIES * (8 if training.dtype == "float64" else 4)
+    rows = showers.get("train", 0) * rows_per_shower(part, geometry)
     gpus = f", {workers.gpus:g} GPU" if workers.gpus else ""
     return ComponentOutline(
         name=part.name,
@@ -127,19 +149,13 @@ def _outline(
         features=part.features,
         context_features=part.context_features,
         rows=rows,
-        steps=steps,
-        memory=int(_LIBRARIES + held + weights),
+        steps=training.epochs * (rows // max(1, min(training.batch, rows))),
+        memory=worker_memory(part, training, geometry, showers),
         workers=f"{workers.workers} x {workers.cpus:g} CPU{gpus}",
         state=_state(run.component(part.name)),
+        layers=len(part.layers),
+        warm_start=training.warm_start,
     )
-
-
-def _full_shower(geometry: Geometry, layers: tuple[int, ...]) -> LayerStore:
-    """One shower with a hit in every layer: its rows are the rows of any full shower."""
-    builder = LayerStoreBuilder(geometry, layers)
-    ones = np.ones(len(layers))
-    builder.add(np.zeros(1), np.ones(1), 0 * ones, ones, np.ones((1, len(layers)), dtype=np.int64))
-    return builder.build()
 
 
 def _state(folder: Path) -> str:

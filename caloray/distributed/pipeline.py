@@ -16,17 +16,19 @@ from typing import Any
 
 from caloray.atomic import require_space
 from caloray.bundle import Bundle
-from caloray.config import RunConfig
+from caloray.config import RunConfig, WorkerConfig
 from caloray.distributed.assemble import assemble_bundle
 from caloray.distributed.feed import Feed
 from caloray.distributed.generate import GenerationLoad, generate_with_ray
 from caloray.distributed.ingest import ingest_with_ray
 from caloray.distributed.jobs import component_jobs
 from caloray.distributed.outline import require_known
-from caloray.distributed.progress import ComponentProgress
+from caloray.distributed.progress import ComponentState
+from caloray.distributed.room import Room
 from caloray.distributed.run_directory import RunDirectory
 from caloray.distributed.session import Session
-from caloray.distributed.train import Outcome, resources_of, train_components
+from caloray.distributed.train import Outcome, train_components
+from caloray.distributed.trainer import resources_of
 from caloray.errors import CaloRayError, InterruptedRunError
 from caloray.interrupt import StopRequest, watch_signals
 from caloray.io.manifest import Manifest
@@ -47,13 +49,13 @@ class Progress:
 
     Args:
         ingested: (rows done, rows in all).
-        trained: One component's place in its training.
+        trained: Each component's place in the training.
         generated: Showers finished since the last call.
         evaluated: (stage, showers done, showers in all).
     """
 
     ingested: Callable[[int, int], None] = _ignore
-    trained: Callable[[ComponentProgress], None] = _ignore
+    trained: Callable[[Sequence[ComponentState]], None] = _ignore
     generated: Callable[[int], None] = _ignore
     evaluated: Callable[[str, int, int], None] = _ignore
 
@@ -95,12 +97,11 @@ def train_run(
         scheme, statistics, jobs = component_jobs(config, run, feed, stop)
         require_known(only, scheme.components)
         chosen = [job for job in jobs if not only or job.name in only]
-        for job in chosen:
-            workers = config.workers_of(job.name)
-            session.require(resources_of(workers), f"component {job.name}", workers.workers)
+        _require_room(config, session, [job.name for job in chosen])
         tracker = open_tracker(run.path, config.tracking)
         tracker.start(config.name, scheme.components, config.model_dump(mode="json"))
-        outcomes = _train(config, run, feed, chosen, stop, tracker, progress)
+        room = Room(config.cluster.max_trainers, grows=not session.owned)
+        outcomes = _train(config, run, feed, chosen, stop, tracker, progress, room)
     _all_or_error(outcomes, tracker)
     results = {
         job.name: result for job in jobs if (result := ComponentFolder(job.request.directory).result())
@@ -181,6 +182,16 @@ def evaluate_run(config: RunConfig, progress: Progress = Progress()) -> dict[str
     return results.data
 
 
+def _require_room(config: RunConfig, session: Session, components: Sequence[str]) -> None:
+    """Refuse workers that the cluster can never place; equal ones are looked at once."""
+    seen: list[WorkerConfig] = []
+    for name in components:
+        workers = config.workers_of(name)
+        if workers not in seen:
+            seen.append(workers)
+            session.require(resources_of(workers), f"component {name}", workers.workers)
+
+
 def _train(
     config: RunConfig,
     run: RunDirectory,
@@ -189,11 +200,20 @@ def _train(
     stop: StopRequest,
     tracker: Tracker,
     progress: Progress,
+    room: Room,
 ) -> dict[str, Outcome]:
     workers = {job.name: config.workers_of(job.name) for job in jobs}
     try:
         return train_components(
-            jobs, feed, workers, run.path, stop=stop, tracker=tracker, show=progress.trained, grace=GRACE
+            jobs,
+            feed,
+            workers,
+            run.path,
+            stop=stop,
+            tracker=tracker,
+            show=progress.trained,
+            grace=GRACE,
+            room=room,
         )
     except InterruptedRunError:
         tracker.close("KILLED")
@@ -211,10 +231,19 @@ def _all_or_error(outcomes: Mapping[str, Outcome], tracker: Tracker) -> dict[str
         return results
     tracker.close("FAILED")
     name, error = next(iter(failures.items()))
-    kept = ", ".join(results) or "none"
-    others = f"; also failed: {', '.join(list(failures)[1:])}" if len(failures) > 1 else ""
+    kept = _few(list(results)) or "none"
+    others = f"; also failed: {_few(list(failures)[1:])}" if len(failures) > 1 else ""
     hint = f"{error.hint + '; ' if error.hint else ''}finished components are kept ({kept})"
     raise type(error)(f"{error.message}{others}", hint=hint, **{"component": name, **error.context})
+
+
+def _few(names: Sequence[str]) -> str:
+    """Names in a line: the first and the last of many."""
+    return (
+        ", ".join(names)
+        if len(names) <= 6
+        else f"{', '.join(names[:3])} ... {names[-1]}, {len(names)} in all"
+    )
 
 
 def _newer(made: Path, source: Path) -> bool:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-__all__ = ["ComponentProgress", "ProgressReader"]
+__all__ = ["ComponentProgress", "ComponentState", "ProgressReader", "State"]
 
 import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
+
+State = Literal["waiting", "running", "done", "failed"]
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,8 @@ class ComponentProgress:
         loss: Mean training loss of the current epoch, nats per row.
         rate: Steps per second since the last look; 0 when unknown.
         val_loss: Validation loss of the last epoch, if there was one.
+        epochs: Epochs in all; 0 when unknown.
+        memory: Largest resident memory of the worker so far [bytes]; 0 when unknown.
     """
 
     component: str
@@ -31,6 +36,30 @@ class ComponentProgress:
     loss: float
     rate: float
     val_loss: float | None
+    epochs: int = 0
+    memory: int = 0
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Until the last step at the present speed; None when that is not known."""
+        return (self.total - self.step) / self.rate if self.rate > 0 else None
+
+
+@dataclass(frozen=True)
+class ComponentState:
+    """One component among all of a training.
+
+    Args:
+        component: Its name.
+        state: "waiting", "running", "done" or "failed".
+        now: How far it is, if it ever began.
+        note: Why it waits or failed, in one line.
+    """
+
+    component: str
+    state: State
+    now: ComponentProgress | None = None
+    note: str = ""
 
 
 class ProgressReader:
@@ -65,6 +94,8 @@ class ProgressReader:
             loss=loss,
             rate=self._rate,
             val_loss=None if validation is None else float(validation),
+            epochs=int(value.get("epochs", 0)),
+            memory=int(value.get("memory", 0)),
         )
 
     def _clock(self, step: int) -> None:

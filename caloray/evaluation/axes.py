@@ -103,7 +103,7 @@ def build_axes(geometry: Geometry, threshold: float, extremes: Extremes) -> tupl
     low, high = extremes.incident
     incident = np.geomspace(low, high if high > low else 1.01 * low, 21)
     axes = [
-        Axis("e_ratio", None, np.linspace(0.5, 1.5, 101)),
+        Axis("e_ratio", None, _response_edges(geometry, extremes)),
         Axis("incident_energy", None, incident, "log"),
         Axis("hits", None, np.linspace(-0.5, max(1.0, 1.1 * extremes.hits) + 0.5, 51)),
         Axis("voxel_energy", None, _energy_edges(threshold, extremes.voxel, 50), "log"),
@@ -118,6 +118,13 @@ def build_axes(geometry: Geometry, threshold: float, extremes: Extremes) -> tupl
                 edges = np.linspace(*_range(geometry, extremes, kind, name, i), 101)
                 axes.append(Axis(f"{kind}_{name}", i, edges))
     return (*axes, *_shape_axes(geometry, extremes), *_panels(geometry))
+
+
+def _response_edges(geometry: Geometry, extremes: Extremes) -> np.ndarray:
+    """Around 1 for the challenge's calibrated energies; elsewhere wherever the reference lies."""
+    if family(geometry) == "other":
+        return np.linspace(*extremes.range("e_ratio"), 101)
+    return np.linspace(0.5, 1.5, 101)
 
 
 def _shape_axes(geometry: Geometry, extremes: Extremes) -> list[Axis]:

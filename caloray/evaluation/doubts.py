@@ -6,10 +6,14 @@ __all__ = ["doubts"]
 
 import numpy as np
 
+from caloray.evaluation.conditions import has_direction
+from caloray.evaluation.incident import P_LIMIT, compare_spectra
+from caloray.evaluation.scalars import azimuth, scalars
 from caloray.evaluation.table import Table
 
 MOST_RATIO = 5.0  # of deposit to incident energy, or of one sample's response to the other's
 SHARED = 0.001  # of the smaller sample
+FEWEST_SPREAD = 20  # values of a condition
 ENOUGH = 200  # showers; below, most bins are empty and the scaling of the halves breaks down
 
 
@@ -34,6 +38,7 @@ def doubts(reference: Table, generated: Table) -> list[str]:
             f"only {fewest} showers of a sample: floors of histograms are too high below {ENOUGH}, they hide "
             "defects and look suspiciously good"
         )
+    found += _conditions(reference, generated)
     found += _responses(reference, generated)
     found += _dead_layers(reference, generated)
     shared = len(np.intersect1d(_fingerprints(reference), _fingerprints(generated)))
@@ -42,6 +47,38 @@ def doubts(reference: Table, generated: Table) -> list[str]:
             f"{shared:,} showers are in both samples: differences are smaller than between independent ones"
         )
     return found
+
+
+def _conditions(reference: Table, generated: Table) -> list[str]:
+    """Conditions that only one sample has, or that are spread differently in the two."""
+    found = []
+    for one, other, name in ((reference, generated, "generated"), (generated, reference, "reference")):
+        lost = [condition for condition in one.conditions if condition not in other.conditions]
+        if lost:
+            found.append(
+                f"{name}: no {', '.join(lost)} known of its particles, the other sample has it: nothing is "
+                "compared against it"
+            )
+    spread = [_spreads(table) for table in (reference, generated)]
+    for name in (name for name in spread[0] if name in spread[1]):
+        values = [np.sort(one[name]) for one in spread]
+        if min(map(len, values)) < FEWEST_SPREAD:
+            continue
+        compared = compare_spectra(values[0], values[1])
+        if compared.probability < P_LIMIT:
+            found.append(
+                f"{name} is spread differently in the two samples (KS distance {compared.distance:.4f}, p = "
+                f"{compared.probability:.1e}): differences below may come from that and not from the model"
+            )
+    return found
+
+
+def _spreads(table: Table) -> dict[str, np.ndarray]:
+    """Everything whose distribution both samples should share, rounded as float32 files round it."""
+    found = {one.name: one.values for one in scalars(table, {})}
+    if has_direction(table.conditions):
+        found["azimuth of the direction"] = azimuth(table)
+    return {name: np.round(values, 5) for name, values in found.items()}
 
 
 def _responses(reference: Table, generated: Table) -> list[str]:

@@ -22,7 +22,7 @@ class Extremes:
 
     Args:
         geometry: The readout.
-        keep_shapes: Centres and widths get their ranges from quantiles, too.
+        keep_shapes: Centres, widths and response get their ranges from quantiles, too.
         seed: Seed of the choice of showers where there are more.
 
     Attributes:
@@ -35,7 +35,7 @@ class Extremes:
 
     def __init__(self, geometry: Geometry, *, keep_shapes: bool = False, seed: int = 0) -> None:
         columns = columns_of(geometry)
-        shapes = [name for name in columns.names if name.startswith(("centre", "width"))]
+        shapes = [name for name in columns.names if name.startswith(("centre", "width", "e_ratio"))]
         self.voxel = 0.0
         self.hits = 0.0
         self.incident = (np.inf, 0.0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Held", "count_held", "hold", "new_extremes"]
+__all__ = ["Held", "count_held", "hold", "new_extremes", "new_table"]
 
 import threading
 from collections.abc import Sequence
@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from caloray.evaluation.axes import Axis, family
+from caloray.evaluation.conditions import extra_columns
 from caloray.evaluation.counts import Counts
 from caloray.evaluation.extremes import Extremes
 from caloray.evaluation.moments import Moments
@@ -83,7 +84,7 @@ def hold(source: ShowerSource, settings: PassSettings, progress: Progress | None
     room = _Room(HELD_BYTES if source.n_showers <= settings.most else -1)
 
     def start() -> Held:
-        table = Table(geometry, settings.seed, settings.most)
+        table = new_table(source, settings)
         return Held(new_extremes(geometry, settings), Moments(geometry), table)
 
     def take(held: Held, showers: Showers) -> None:
@@ -119,3 +120,8 @@ def count_held(source: ShowerSource, axes: Sequence[Axis], held: Held, settings:
 def new_extremes(geometry: Geometry, settings: PassSettings) -> Extremes:
     """An empty accumulator for the histogram ranges of a readout."""
     return Extremes(geometry, keep_shapes=family(geometry) == "other", seed=settings.seed)
+
+
+def new_table(source: ShowerSource, settings: PassSettings) -> Table:
+    """An empty table for the showers of a source, with columns for their conditions."""
+    return Table(source.geometry, settings.seed, settings.most, extra=extra_columns(source.conditions))

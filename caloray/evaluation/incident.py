@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["SpectrumComparison", "compare_spectra"]
+__all__ = ["P_LIMIT", "SpectrumComparison", "compare_spectra"]
 
 from dataclasses import dataclass
 

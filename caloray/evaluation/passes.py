@@ -9,6 +9,7 @@ __all__ = [
     "Reducer",
     "find_extremes",
     "new_extremes",
+    "new_table",
     "reduce_reference",
     "reduce_showers",
 ]
@@ -20,7 +21,7 @@ from typing import Protocol
 from caloray.evaluation.axes import Axis, build_axes
 from caloray.evaluation.extremes import Extremes
 from caloray.evaluation.halves import NO_HALVES
-from caloray.evaluation.hold import count_held, hold, new_extremes
+from caloray.evaluation.hold import count_held, hold, new_extremes, new_table
 from caloray.evaluation.quantities import Seen
 from caloray.evaluation.reading import PassSettings, Progress, chunks, work_through
 from caloray.evaluation.sample import Sample
@@ -94,7 +95,7 @@ def reduce_showers(
 
     def start() -> tuple[Sample, Table]:
         sample = Sample(source.geometry, axes, settings.threshold, settings.halves)
-        return sample, Table(source.geometry, settings.seed, settings.most)
+        return sample, new_table(source, settings)
 
     def take(state: tuple[Sample, Table], showers: Showers) -> None:
         seen = Seen.of(showers, source.geometry, settings.threshold)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 __all__ = ["SHOWER", "Columns", "Seen", "columns_of", "quantities"]
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 
 import numpy as np
 
+from caloray.evaluation.conditions import extra_values
 from caloray.geometry import Geometry
 from caloray.observables import (
     LitVoxels,
@@ -64,6 +66,7 @@ class Seen:
         energies: (N,) incident energies [MeV].
         lit: Their lit voxels.
         observables: What was made of them.
+        conditions: (N,) values of what else is known of the particles, by name.
     """
 
     geometry: Geometry
@@ -71,6 +74,7 @@ class Seen:
     energies: np.ndarray
     lit: LitVoxels
     observables: Observables
+    conditions: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """Number of showers."""
@@ -85,12 +89,16 @@ class Seen:
         """
         lit = find_lit(showers.voxels, geometry, threshold)
         energies = np.array(showers.incident_energies, dtype=np.float64)
-        return Seen(geometry, showers.ids, energies, lit, observe_lit(lit, geometry))
+        return Seen(geometry, showers.ids, energies, lit, observe_lit(lit, geometry), showers.conditions)
 
     @cached_property
     def rows(self) -> np.ndarray:
-        """(N, Q) their :func:`quantities`."""
-        return quantities(self.observables, self.energies, self.geometry)
+        """(N, Q + E) their :func:`quantities`, and the columns of their conditions."""
+        rows = quantities(self.observables, self.energies, self.geometry)
+        if not self.conditions:
+            return rows
+        extra = extra_values(self.conditions, self.lit, self.observables, self.geometry)
+        return np.concatenate([rows, extra], axis=1)
 
 
 @lru_cache(maxsize=16)

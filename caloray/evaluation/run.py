@@ -21,6 +21,7 @@ from caloray.evaluation.incident import compare_spectra
 from caloray.evaluation.means import compare_means, compare_widths, summarise
 from caloray.evaluation.measure import Judged, measure
 from caloray.evaluation.passes import InProcess, PassSettings, Progress, Reducer
+from caloray.evaluation.profiles import compare_profiles
 from caloray.evaluation.published import data_reasons
 from caloray.evaluation.results import SCHEMA, Results, histogram_records, separation_table
 from caloray.evaluation.sample import Sample
@@ -149,7 +150,13 @@ def _judge(
         missing.insert(0, "chi2 of E_tot / E_inc left out: too few showers of a sample are in its range")
     else:
         found["metrics"].insert(0, response.to_dict())
+    profiles, follow, left_out = compare_profiles(
+        reference.table, table, reference.source.conditions, settings.seed, settings.halves.number
+    )
+    found["metrics"] += [metric.to_dict() for metric in follow]
+    missing += left_out
     record = _facts(reference.source, source, (reference.name, label), settings, metrics)
+    record |= {"profiles": profiles} if profiles else {}
     record |= _compare(axes, first, second, same_showers=reference.source.digest == source.digest) | found
     record["warnings"] += [*doubts(reference.table, table), *missing]
     record["not_comparable"] = data_reasons(record)

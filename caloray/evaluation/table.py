@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from caloray.evaluation.conditions import CONDITION
 from caloray.evaluation.features import feature_vector
 from caloray.evaluation.halves import scramble
 from caloray.evaluation.quantities import columns_of
@@ -29,20 +30,27 @@ class Table:
         seed: Seed of the hash.
         most: Most rows to keep.
         columns: Keep these columns only (names of ``columns_of(geometry)``); by default all.
+        extra: Names of columns behind those, for what is known of the particles
+            (:func:`caloray.evaluation.conditions.extra_columns`).
 
     Attributes:
         n: Number of showers seen.
     """
 
     def __init__(
-        self, geometry: Geometry, seed: int = 0, most: int = MOST, columns: Sequence[str] | None = None
+        self,
+        geometry: Geometry,
+        seed: int = 0,
+        most: int = MOST,
+        columns: Sequence[str] | None = None,
+        extra: Sequence[str] = (),
     ) -> None:
         self.geometry = geometry
         self.seed = seed
         self.most = most
         self.n = 0
         every = columns_of(geometry)
-        self.names = every.names if columns is None else tuple(dict.fromkeys((*KEYS, *columns)))
+        self.names = (*every.names, *extra) if columns is None else tuple(dict.fromkeys((*KEYS, *columns)))
         self._take = None if columns is None else [every.index[name] for name in self.names]
         self._index = {name: i for i, name in enumerate(self.names)}
         self._ids: list[np.ndarray] = []
@@ -60,9 +68,9 @@ class Table:
         return self.n <= self.most
 
     def add(self, ids: np.ndarray, rows: np.ndarray) -> None:
-        """Take in N showers: their ids (N,) and all their quantities (N, Q)."""
+        """Take in N showers: their ids (N,) and all their quantities (N, Q), extra ones at the end."""
         self.n += len(ids)
-        self._append(ids, rows if self._take is None else rows[:, self._take])
+        self._append(ids, rows[:, : len(self.names)] if self._take is None else rows[:, self._take])
 
     def merge(self, other: Table) -> None:
         """Add the rows of another table that was made with the same settings."""
@@ -79,6 +87,11 @@ class Table:
     def rows(self) -> np.ndarray:
         """(N, Q) quantities."""
         return self._settle()[1]
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """Names of the conditions that it keeps."""
+        return tuple(name.removeprefix(CONDITION) for name in self.names if name.startswith(CONDITION))
 
     @property
     def energies(self) -> np.ndarray:

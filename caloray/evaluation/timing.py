@@ -31,6 +31,7 @@ from caloray.evaluation.parameters import count_parameters
 from caloray.evaluation.stopwatch import Clock, Draw, Plan, measure
 from caloray.flows.inverse import Backend, fingerprint
 from caloray.io.origin import ATTRIBUTE, Geant4Time, geant4_time
+from caloray.preprocess.conditions import inside_ranges
 from caloray.rng import StreamKey
 
 SCHEMA = "caloray-timing/1"
@@ -207,9 +208,11 @@ def _drawing(bundle: Bundle, energies: tuple[float, float], seed: int) -> Draw:
     key = StreamKey(seed, "timing", "energies")
 
     def draw(rows: int, index: int) -> np.ndarray:
-        uniform = key.at(index).generator().random(rows)
-        incident = np.exp(low + uniform * (high - low))
-        return bundle.scheme.sample(bundle.flows, incident, StreamKey(seed, "", "", index, 0))
+        draws = key.at(index).generator()
+        incident = np.exp(low + draws.random(rows) * (high - low))
+        conditions = inside_ranges(bundle.conditions, draws, rows) if bundle.conditions else None
+        address = StreamKey(seed, "", "", index, 0)
+        return bundle.scheme.sample(bundle.flows, incident, address, conditions).voxels
 
     return draw
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Chain", "MAFConfig", "build_maf", "count_parameters", "freeze", "maf_parameters"]
+__all__ = ["Chain", "MAFConfig", "build_maf", "count_parameters", "maf_parameters"]
 
 from typing import Literal
 
@@ -13,7 +13,6 @@ from nflows.transforms.base import CompositeTransform, Transform
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
-from caloray.flows.inverse import Backend
 from caloray.flows.masked import ContextOutput, Degrees, MaskedSpline, Network, direct_dimensions
 from caloray.flows.permutation import FixedPermutation
 from caloray.flows.spline import SplineConfig
@@ -136,13 +135,6 @@ def maf_parameters(config: MAFConfig, features: int, context: int) -> int:
     direct = direct_dimensions(config.context_output, features, config.autoregressive_step)
     made = (features * h + h) + (context * h + h) + hidden + context * direct * config.spline.n_raw
     return config.blocks * (made + h * outputs + outputs)
-
-
-def freeze(flow: nn.Module, backend: Backend) -> None:
-    """Prepare the inverse of a trained flow: every MADE of it, see :meth:`MaskedSpline.freeze`."""
-    for module in flow.modules():
-        if isinstance(module, MaskedSpline):
-            module.freeze(backend)
 
 
 def count_parameters(module: nn.Module) -> int:

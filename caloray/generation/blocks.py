@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = ["BlockSampler", "Redraws", "draw_block"]
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from caloray.errors import BundleError, NumericalError
 from caloray.geometry import Geometry
+from caloray.preprocess.condition_range import ConditionRange
 
 
 class BlockSampler(Protocol):
@@ -38,14 +39,27 @@ class BlockSampler(Protocol):
         ...
 
     @property
+    def conditions(self) -> Sequence[ConditionRange]:
+        """Name, unit and trained range of what the model needs besides the incident energy, in its order."""
+        ...
+
+    @property
     def numerics(self) -> Mapping[str, str]:
         """Versions and hardware that decide the last bits."""
         ...
 
-    def sample_block(self, energies: np.ndarray, seed: int, block: int, attempt: int, /) -> np.ndarray:
-        """Showers (n, n_voxels) float32 [MeV] for energies (n,) [MeV].
+    def sample_block(
+        self,
+        energies: np.ndarray,
+        seed: int,
+        block: int,
+        attempt: int,
+        conditions: np.ndarray | None = None,
+        /,
+    ) -> np.ndarray:
+        """Showers (n, n_voxels) float32 [MeV] for energies (n,) [MeV] and conditions (n, P).
 
-        Row i depends on nothing but i, its energy, the seed, the block and the attempt.
+        Row i depends on nothing but i, its energy and conditions, the seed, the block and the attempt.
         """
         ...
 
@@ -79,6 +93,7 @@ class BlockRequest:
         keep: (k,) positions in the block that are wanted.
         max_attempts: Redraws that an invalid shower may have; 0 to fail at once.
         command: Spells the command that makes given event ids again.
+        conditions: (n, P) float64 of the same events, in the model's order; None for a model without.
     """
 
     block: int
@@ -88,6 +103,7 @@ class BlockRequest:
     first_id: int
     max_attempts: int
     command: Callable[[list[int]], str]
+    conditions: np.ndarray | None = None
 
 
 def draw_block(sampler: BlockSampler, request: BlockRequest) -> tuple[np.ndarray, Redraws]:
@@ -120,7 +136,9 @@ def _attempt(
     """Voxels (k, n_voxels), which of the rows are invalid (k,), and the component to blame if it is known."""
     shape = (len(request.energies), sampler.geometry.n_voxels)
     try:
-        made = sampler.sample_block(request.energies, request.seed, request.block, attempt)
+        made = sampler.sample_block(
+            request.energies, request.seed, request.block, attempt, request.conditions
+        )
     except NumericalError as error:
         if request.max_attempts == 0:
             raise _located(error, request) from error

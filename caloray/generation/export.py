@@ -17,7 +17,8 @@ from caloray.showers import Showers
 def export_hdf5(directory: Path, path: Path) -> str:
     """Stream the showers of ``directory`` in id order into ``path`` and return the file's sha256.
 
-    The file has ``incident_energies`` (N, 1) and ``showers`` (N, n_voxels), MeV, float32. Every shard is
+    The file has ``incident_energies`` (N, 1) and ``showers`` (N, n_voxels), MeV, float32, and the particles'
+    directions and other conditions (:mod:`caloray.io.challenge_conditions`), float64. Every shard is
     compared with the manifest before it is read; one row group is in memory at a time.
 
     Raises:
@@ -31,7 +32,16 @@ def export_hdf5(directory: Path, path: Path) -> str:
     facts: dict[str, str | int | float] = {
         key: str(manifest.created.get(key, "")) for key in ("bundle_digest", "content_digest")
     }
-    return write_challenge(path, manifest.readout, _showers(manifest, directory), attrs=facts)
+    showers = _showers(manifest, directory)
+    return write_challenge(path, manifest.readout, showers, attrs=facts, units=_units(manifest, directory))
+
+
+def _units(manifest: Manifest, directory: Path) -> dict[str, str]:
+    """Unit of each condition, as the first shard says."""
+    for entry in manifest.shards[:1]:
+        with ShardReader(directory / entry.path, manifest.readout) as reader:
+            return dict(reader.conditions)
+    return {}
 
 
 def _showers(manifest: Manifest, directory: Path) -> Iterator[Showers]:

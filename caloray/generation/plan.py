@@ -1,7 +1,8 @@
 """The plan of a request: which showers, in which blocks, in which shards.
 
-Showers depend on (bundle, seed, energies, block) only. The plan adds the layout (blocks per shard) and the
-number of events; its digest covers all of it and names the one request that may write into a directory.
+Showers depend on (bundle, seed, energies, conditions, block) only. The plan adds the layout (blocks per
+shard) and the number of events; its digest covers all of it and names the one request that may write into a
+directory.
 """
 
 from __future__ import annotations
@@ -15,11 +16,21 @@ from functools import cached_property
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from caloray.atomic import digest_json
 from caloray.errors import ConfigError
 from caloray.generation.blocks import BlockSampler
+from caloray.generation.condition_words import spell_conditions
+from caloray.generation.conditions import ConditionSpec, check_conditions, resolve_conditions
 from caloray.generation.energies import (
     EnergySpec,
     FromFile,
@@ -68,12 +79,21 @@ class GenerationPlan(BaseModel):
     seed: int = Field(ge=0, lt=1 << 64)
     ids: tuple[Annotated[int, Field(ge=0)], ...] | None = None
     energies: EnergySpec
+    conditions: tuple[ConditionSpec, ...] = ()
     energy_range: tuple[float, float]
     allow_extrapolation: bool = False
     on_invalid: Invalid = "error"
     max_attempts: int = Field(default=10, ge=1, le=100)
     block_size: int = Field(ge=1)
     blocks_per_shard: int = Field(ge=1)
+
+    @model_serializer(mode="wrap")
+    def _as_before_conditions(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without conditions the key is left out, so that digests of older plans stay what they were."""
+        value: dict[str, Any] = handler(self)
+        if not self.conditions:
+            value.pop("conditions", None)
+        return value
 
     @model_validator(mode="after")
     def _ids_exist(self) -> GenerationPlan:
@@ -93,7 +113,8 @@ class GenerationPlan(BaseModel):
         """What the digest covers, as JSON."""
         fields = self.model_dump(mode="json", exclude={"bundle"})
         fields["geometry"] = self.readout.digest
-        fields["energies"].pop("path", None)
+        for spec in (fields["energies"], *fields.get("conditions", ())):
+            spec.pop("path", None)
         return fields
 
     @cached_property
@@ -140,6 +161,7 @@ class GenerationPlan(BaseModel):
         words = ["caloray", "generate", self.bundle or "BUNDLE", "-n", str(self.n), "--seed", str(self.seed)]
         words += ["--energies", _spell(self.energies), "--on-invalid", self.on_invalid]
         words += ["--repeat-energies"] if getattr(self.energies, "repeat", False) else []
+        words += spell_conditions(self.conditions)
         words += ["--allow-extrapolation"] if self.allow_extrapolation else []
         return shlex.join([*words, "--ids", ",".join(str(i) for i in ids), "-o", "repro"])
 
@@ -150,6 +172,7 @@ def make_plan(
     seed: int = 0,
     *,
     energies: EnergySpec | None = None,
+    conditions: Sequence[ConditionSpec] = (),
     ids: Sequence[int] | None = None,
     blocks_per_shard: int | None = None,
     on_invalid: Invalid = "error",
@@ -163,14 +186,16 @@ def make_plan(
         n: Number of events; may be left out when a list or file of energies, or ``ids``, tells it.
         seed: Of the request.
         energies: Where incident energies come from; log-uniform over the trained range when omitted.
+        conditions: Where the model's conditions come from; what is not given is taken from the file of
+            energies, if that is one of particles.
         ids: Make only these events of the request.
         blocks_per_shard: Layout; about 2000 showers per shard when omitted.
         on_invalid: What to do about showers with NaN, infinite or negative voxels.
-        allow_extrapolation: Permit energies outside the trained range.
+        allow_extrapolation: Permit energies and conditions outside the trained ranges.
         bundle: Path of the model, for messages.
 
     Raises:
-        ConfigError: A number, energy range or list that does not fit.
+        ConfigError: A number, energy range, condition or list that does not fit.
         DataError: Energies that are not positive numbers.
     """
     low, high = sampler.energy_range
@@ -178,6 +203,8 @@ def make_plan(
     wanted = None if ids is None else tuple(sorted({int(i) for i in ids}))
     total = count_events(spec, n, wanted)
     check_range(spec, (low, high), allow_extrapolation=allow_extrapolation)
+    given = resolve_conditions(conditions, spec, [item.name for item in sampler.conditions])
+    check_conditions(given, sampler.conditions, total, allow_extrapolation=allow_extrapolation)
     try:
         return GenerationPlan(
             bundle=bundle,
@@ -187,6 +214,7 @@ def make_plan(
             seed=seed,
             ids=wanted,
             energies=spec,
+            conditions=given,
             energy_range=(low, high),
             allow_extrapolation=allow_extrapolation,
             on_invalid=on_invalid,

@@ -17,11 +17,13 @@ import numpy as np
 from caloray.atomic import sha256_file
 from caloray.errors import BundleError
 from caloray.generation.blocks import BlockRequest, BlockSampler, Redraws, draw_block
+from caloray.generation.conditions import ConditionStream
 from caloray.generation.energies import EnergyStream
 from caloray.generation.plan import GenerationPlan, ShardPlan
 from caloray.generation.receipts import Receipt, verified_receipt, write_receipt
 from caloray.interrupt import StopRequest
 from caloray.io.shards import ShardWriter
+from caloray.preprocess.condition_range import columns_of
 from caloray.showers import Showers
 
 Progress = Callable[[int], None]
@@ -56,7 +58,8 @@ def make_shard(
     sums = np.zeros(plan.readout.n_layers)
     redraws = Redraws()
     extra = {"bundle": plan.bundle_digest, "seed": str(plan.seed)}
-    with ShardWriter(path, plan.readout, extra) as writer:
+    units = {item.name: item.unit for item in sampler.conditions}
+    with ShardWriter(path, plan.readout, extra, units) as writer:
         for showers, drawn in _blocks(sampler, plan, shard, stop):
             writer.append(showers)
             digests.append(content_digest(showers))
@@ -84,12 +87,16 @@ def make_shard(
 
 
 def content_digest(showers: Showers) -> str:
-    """sha256 over ids (int64), incident energies (float64) and voxels (float32), little-endian."""
+    """sha256 over ids (int64), incident energies (float64) and voxels (float32), little-endian.
+
+    Conditions (float64) follow in the order of their names, where there are any.
+    """
     digest = hashlib.sha256()
     for values, dtype in (
         (showers.ids, "<i8"),
         (showers.incident_energies, "<f8"),
         (showers.voxels, "<f4"),
+        *((values, "<f8") for _, values in sorted(showers.conditions.items())),
     ):
         digest.update(np.ascontiguousarray(values, dtype=dtype).reshape(-1).data)
     return digest.hexdigest()
@@ -100,11 +107,14 @@ def _blocks(
 ) -> Iterator[tuple[Showers, Redraws]]:
     """The showers of a shard, one block at a time."""
     stream = EnergyStream(plan.energies, plan.seed, plan.block_size)
+    names = tuple(item.name for item in sampler.conditions)
+    conditions = ConditionStream(plan.conditions, names, plan.seed, plan.block_size)
     for block in shard.blocks:
         if stop is not None:
             stop.check("generation")
         first, ids = block * plan.block_size, plan.kept(block)
         energies = stream.block(block)[: plan.n - first]
+        table = conditions.block(block, len(energies))
         request = BlockRequest(
             block=block,
             seed=plan.seed,
@@ -113,9 +123,11 @@ def _blocks(
             first_id=first,
             max_attempts=plan.max_attempts if plan.on_invalid == "resample" else 0,
             command=plan.command,
+            conditions=table,
         )
         voxels, redraws = draw_block(sampler, request)
-        yield Showers(energies[request.keep], voxels, ids), redraws
+        kept = None if table is None else table[request.keep]
+        yield Showers(energies[request.keep], voxels, ids, columns_of(names, kept)), redraws
 
 
 def require_model(sampler: BlockSampler, plan: GenerationPlan) -> None:

@@ -1,7 +1,8 @@
 """CaloChallenge HDF5 files, read and written in row chunks.
 
 Two datasets: ``incident_energies`` (N, 1) and ``showers`` (N, voxels), both MeV, gzip-compressed, the
-voxels in the flat order of :mod:`caloray.geometry`. A file never sits in memory whole.
+voxels in the flat order of :mod:`caloray.geometry`; and those of :mod:`caloray.io.challenge_conditions`
+where the particles have a direction or other scalars. A file never sits in memory whole.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from caloray.io.challenge_checks import (
     open_hdf5,
     read_attributes,
 )
+from caloray.io.challenge_conditions import ConditionWriter, find_conditions
 from caloray.io.patient import PatientFile
 from caloray.showers import Showers
 
@@ -58,6 +60,7 @@ class ChallengeFile:
         self._layout = check_layout(path, file, geometry)
         self._energies = file["incident_energies"]
         self._showers = _cached(file, "showers")
+        self._conditions = find_conditions(path, file, self._layout.n_showers)
         self.attrs = read_attributes(path, file)
 
     @staticmethod
@@ -88,6 +91,11 @@ class ChallengeFile:
         return self._layout.n_showers
 
     @property
+    def conditions(self) -> dict[str, str]:
+        """Unit of each condition in the file, by name."""
+        return dict(self._conditions.units)
+
+    @property
     def dtype(self) -> str:
         """Number type of the voxels in the file ("float32", "float64")."""
         return str(self._showers.dtype)
@@ -114,7 +122,8 @@ class ChallengeFile:
             except HDF5_ERRORS as error:
                 raise damaged(self.path, f"rows {start} to {stop - 1} cannot be read", error) from error
         ids = np.arange(start, stop, dtype=np.int64)
-        return Showers(energies.reshape(count), voxels.reshape(count, self.geometry.n_voxels), ids)
+        flat = voxels.reshape(count, self.geometry.n_voxels)
+        return Showers(energies.reshape(count), flat, ids, self._conditions.read(start, stop))
 
     def energies(self, start: int, stop: int) -> np.ndarray:
         """(stop - start,) float64 incident energies [MeV] of rows ``start`` to ``stop`` (excluded).
@@ -157,6 +166,7 @@ def write_challenge(
     geometry: Geometry,
     chunks: Iterable[Showers],
     attrs: Mapping[str, str | int | float] | None = None,
+    units: Mapping[str, str] | None = None,
 ) -> str:
     """Write showers as a CaloChallenge file, streamed and atomic; equal showers give equal bytes.
 
@@ -167,12 +177,14 @@ def write_challenge(
         geometry: Geometry of the showers; its name and digest are stored as attributes.
         chunks: The showers, in any number of parts.
         attrs: More attributes to store.
+        units: Units of the conditions that the showers carry, by name.
 
     Returns:
         sha256 of the file.
 
     Raises:
-        DataError: There are no showers, or they do not have the geometry's number of voxels.
+        DataError: There are no showers, they do not have the geometry's number of voxels, or some have other
+            conditions than the rest.
         StorageError: The disk is full or not writable.
     """
     path = Path(path)
@@ -183,11 +195,14 @@ def write_challenge(
                 file.attrs[name] = value
             energies = _extendible(file, "incident_energies", 1, ENERGY_ROWS)
             voxels = _extendible(file, "showers", geometry.n_voxels, rows)
-            written = 0
+            written, conditions = 0, None
             for block in _blocks(chunks, geometry, rows):
                 require_space(path.parent, block.voxels.nbytes + MARGIN_BYTES)
                 _append(energies, block.incident_energies[:, None])
                 _append(voxels, block.voxels)
+                if conditions is None:
+                    conditions = ConditionWriter(file, list(block.conditions), units or {})
+                conditions.append(block.conditions)
                 patient.check()
                 written += len(block)
             if not written:

@@ -16,7 +16,9 @@ __all__ = [
     "damaged",
     "match_geometry",
     "open_hdf5",
+    "plain_value",
     "read_attributes",
+    "require_inside",
 ]
 
 import re
@@ -128,7 +130,7 @@ def read_attributes(path: Path, file: Any) -> dict[str, object]:
         DataError: An attribute is damaged.
     """
     try:
-        return {str(name): _plain(value) for name, value in file.attrs.items()}
+        return {str(name): plain_value(value) for name, value in file.attrs.items()}
     except HDF5_ERRORS as error:
         raise damaged(path, "the attributes cannot be read", error) from error
 
@@ -246,20 +248,29 @@ def _dataset(path: Path, file: Any, name: str) -> Any:
     dataset = file[name]
     if not isinstance(dataset, h5py.Dataset):
         raise DataError(f"{path}, {name}: is a group, expected a dataset")
+    if dataset.dtype.kind != "f" and not (dataset.is_virtual or dataset.external):
+        raise DataError(f"{path}, {name}: dtype {dataset.dtype}, expected floating-point energies in MeV")
+    require_inside(path, name, dataset)
+    return dataset
+
+
+def require_inside(path: Path, name: str, dataset: Any) -> None:
+    """Refuse a dataset that keeps its data in other files, or in chunks too large to unpack.
+
+    Raises:
+        DataError: Naming file and dataset.
+    """
     if dataset.is_virtual or dataset.external:
         raise DataError(
             f"{path}, {name}: keeps its data in other files, which is refused",
             hint="copy the data into the file",
         )
-    if dataset.dtype.kind != "f":
-        raise DataError(f"{path}, {name}: dtype {dataset.dtype}, expected floating-point energies in MeV")
     chunk = _product(dataset.chunks or ()) * dataset.dtype.itemsize
     if chunk > MAX_CHUNK_BYTES:
         raise DataError(
             f"{path}, {name}: HDF5 chunks of {chunk} bytes, at most {MAX_CHUNK_BYTES}",
             hint="write the file again with smaller chunks",
         )
-    return dataset
 
 
 def _fits(geometry: Geometry, row_shape: tuple[int, ...]) -> bool:
@@ -276,7 +287,8 @@ def _product(shape: tuple[int, ...]) -> int:
     return total
 
 
-def _plain(value: Any) -> object:
+def plain_value(value: Any) -> object:
+    """An attribute as plain Python."""
     if isinstance(value, bytes):
         return value.decode(errors="replace")
     return value.tolist() if isinstance(value, np.ndarray | np.generic) else value

@@ -8,8 +8,8 @@ from __future__ import annotations
 __all__ = ["IngestConfig", "IngestPlan", "IngestTask", "SourceFile", "describe_file", "plan_ingest"]
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -44,7 +44,7 @@ class IngestConfig(BaseModel):
 
 @dataclass(frozen=True)
 class SourceFile:
-    """One input file: where it lies, what it is (hashes, size, rows) and its attributes."""
+    """One input file: where it lies, what it is (hashes, size, rows), attributes and units of conditions."""
 
     path: Path
     sha256: str
@@ -53,11 +53,14 @@ class SourceFile:
     rows: int
     attrs: dict[str, Any]
     dataset: str | None
+    conditions: dict[str, str] = field(default_factory=dict)
 
     def described(self) -> dict[str, Any]:
-        """The manifest's record of this file: its name without folder, hashes, rows, attributes."""
+        """The manifest's record of this file: its name without folder and all else that is not empty."""
         facts = asdict(self)
         facts.pop("path")
+        if not self.conditions:
+            facts.pop("conditions")
         return {"name": self.path.name, **facts}
 
 
@@ -99,7 +102,7 @@ def plan_ingest(config: IngestConfig) -> IngestPlan:
     """Open and hash the input files and cut them into tasks.
 
     Raises:
-        DataError: A file is damaged, given twice, or has another geometry than the rest.
+        DataError: A file is damaged, given twice, or has another geometry or other conditions than the rest.
     """
     geometry = None if config.geometry is None else load_geometry(config.geometry)
     opened = [describe_file(path, geometry) for path in config.files]
@@ -111,6 +114,7 @@ def plan_ingest(config: IngestConfig) -> IngestPlan:
                 f"{first.name} ({first.n_voxels} voxels)",
                 hint="ingest files of different readouts into different directories",
             )
+    _require_same_conditions([source for source, _ in opened])
     sources = tuple(sorted((source for source, _ in opened), key=lambda s: s.sha256))
     for one, other in pairwise(sources):
         if one.sha256 == other.sha256:
@@ -131,12 +135,26 @@ def describe_file(path: Path, geometry: Geometry | None = None) -> tuple[SourceF
         DataError: The file cannot be read or has the wrong layout.
     """
     with ChallengeFile.open(path, geometry) as file:
-        found, rows = file.geometry, file.n_showers
+        found, rows, conditions = file.geometry, file.n_showers, file.conditions
         attrs = {str(k): _plain(v) for k, v in sorted(file.attrs.items())}
     sha256, md5, size = _hashes(path)
     known = identify(md5)
     dataset = None if known is None else known.dataset
-    return SourceFile(path, sha256, md5, size, rows, attrs, dataset), found
+    return SourceFile(path, sha256, md5, size, rows, attrs, dataset, conditions), found
+
+
+def _require_same_conditions(sources: Sequence[SourceFile]) -> None:
+    for source in sources[1:]:
+        if source.conditions != sources[0].conditions:
+            one, other = (_listed(item.conditions) for item in (source, sources[0]))
+            raise DataError(
+                f"{source.path}: conditions {one}, but {sources[0].path} has {other}",
+                hint="ingest files with other conditions or units into different directories",
+            )
+
+
+def _listed(conditions: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} [{unit}]" for name, unit in conditions.items()) or "none"
 
 
 def _hashes(path: Path) -> tuple[str, str, int]:
@@ -168,7 +186,7 @@ def _plain(value: Any) -> Any:
 def _request(config: IngestConfig, geometry: Geometry, sources: Sequence[SourceFile]) -> dict[str, Any]:
     row_bytes = 4 * geometry.n_voxels
     fitting = TASK_BYTES // row_bytes // 100 * 100
-    return {
+    request = {
         "format": FORMAT,
         "files": [source.sha256 for source in sources],
         "geometry": geometry.digest,
@@ -178,6 +196,9 @@ def _request(config: IngestConfig, geometry: Geometry, sources: Sequence[SourceF
         "on_invalid": config.on_invalid,
         "max_ratio": config.max_ratio,
     }
+    if sources[0].conditions:
+        request["conditions"] = sources[0].conditions
+    return request
 
 
 def _tasks(

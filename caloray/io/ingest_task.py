@@ -101,7 +101,9 @@ def _write_shards(task: IngestTask, directory: Path) -> tuple[dict[str, int], di
                 split = SPLITS[position]
                 if split not in writers:
                     path = directory / shard_name(split, task.index)
-                    writers[split] = stack.enter_context(ShardWriter(path, task.geometry))
+                    writers[split] = stack.enter_context(
+                        ShardWriter(path, task.geometry, conditions=file.conditions)
+                    )
                 writers[split].append(showers.select(parts == position))
     return dropped, {split: writers[split].rows for split in SPLITS if split in writers}
 
@@ -119,7 +121,7 @@ def _sound_rows(task: IngestTask, showers: Showers, start: int, dropped: dict[st
     for violation in found:
         dropped[violation.rule] = dropped.get(violation.rule, 0) + violation.count
     ids = event_ids(task.sha256, start, start + len(showers))
-    named = Showers(showers.incident_energies, showers.voxels, ids)
+    named = Showers(showers.incident_energies, showers.voxels, ids, showers.conditions)
     return named if keep.all() else named.select(keep)
 
 

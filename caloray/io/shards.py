@@ -35,13 +35,15 @@ from caloray.io.shard_layout import (
     METADATA,
     RESERVED,
     checked_group_rows,
+    condition_column,
     damaged,
     layer_column,
     layer_sizes,
     row_group_rows,
+    shard_conditions,
     shard_schema,
 )
-from caloray.showers import Showers
+from caloray.showers import Showers, default_unit
 
 MAX_ROW_GROUP_BYTES = 4 << 30
 
@@ -56,17 +58,25 @@ class ShardWriter:
         path: The shard to write.
         geometry: Readout of the showers.
         extra: Further ``caloray.*`` metadata of the file; must not depend on time, host or path.
+        conditions: Unit of each condition that the showers carry, by name; None: they carry none.
 
     Raises:
         StorageError: The disk is full or not writable.
-        DataError: The showers have another number of voxels than the geometry.
+        DataError: The showers have another number of voxels than the geometry, or other conditions.
     """
 
-    def __init__(self, path: Path, geometry: Geometry, extra: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        geometry: Geometry,
+        extra: Mapping[str, str] | None = None,
+        conditions: Mapping[str, str] | None = None,
+    ) -> None:
         self.path = path
         self.rows = 0
         self._geometry = geometry
-        self._schema = shard_schema(geometry, extra or {})
+        self._conditions = tuple(conditions or ())
+        self._schema = shard_schema(geometry, extra or {}, conditions)
         self._size = row_group_rows(geometry)
         self._pending: list[Showers] = []
         self._waiting = 0
@@ -90,6 +100,12 @@ class ShardWriter:
                 f"{self._geometry.name} with {self._geometry.n_voxels} voxels",
                 hint="pass the geometry that the showers were made with",
             )
+        if set(showers.conditions) != set(self._conditions):
+            found, expected = ", ".join(showers.conditions) or "none", ", ".join(self._conditions) or "none"
+            raise DataError(
+                f"{self.path}: showers with conditions {found}, the shard is for {expected}",
+                hint="all showers of a shard have the same conditions",
+            )
         start = 0
         while start < len(showers):
             stop = min(len(showers), start + self._size - self._waiting)
@@ -108,6 +124,9 @@ class ShardWriter:
         columns = [
             pa.array(np.concatenate([s.ids for s in self._pending]).astype(np.int64, copy=False)),
             pa.array(np.concatenate([s.incident_energies for s in self._pending]).astype(np.float64)),
+        ]
+        columns += [
+            pa.array(np.concatenate([s.conditions[name] for s in self._pending])) for name in self._conditions
         ]
         for layer in range(self._geometry.n_layers):
             span = self._geometry.span(layer)
@@ -133,15 +152,21 @@ class ShardWriter:
 
 
 def write_shard(
-    path: Path, showers: Showers, geometry: Geometry, *, extra: Mapping[str, str] | None = None
+    path: Path,
+    showers: Showers,
+    geometry: Geometry,
+    *,
+    extra: Mapping[str, str] | None = None,
+    units: Mapping[str, str] | None = None,
 ) -> str:
-    """Write all ``showers`` as one shard and return the file's sha256.
+    """Write all ``showers`` with their conditions as one shard and return the file's sha256.
 
     Raises:
         StorageError: The disk is full or not writable.
         DataError: The showers do not fit the geometry.
     """
-    with ShardWriter(path, geometry, extra) as writer:
+    conditions = {name: (units or {}).get(name, default_unit(name)) for name in showers.conditions}
+    with ShardWriter(path, geometry, extra, conditions) as writer:
         writer.append(showers)
     return sha256_file(path)
 
@@ -176,7 +201,8 @@ class ShardReader:
         found = {
             k[len(METADATA) :]: v.decode(errors="replace") for k, v in meta.items() if k.startswith(METADATA)
         }
-        self.layer_sizes = layer_sizes(self.path, schema, found.get("format"))
+        self.conditions = shard_conditions(self.path, found.get("conditions"))
+        self.layer_sizes = layer_sizes(self.path, schema, found.get("format"), tuple(self.conditions))
         self.geometry_digest = found.get("geometry_digest", "")
         self.geometry_name = found.get("geometry", "")
         self.extra = {k: v for k, v in found.items() if k not in RESERVED}
@@ -227,10 +253,21 @@ class ShardReader:
             [_voxels(table, layer_column(i), self.layer_sizes[i]) for i in layers],
         )
 
+    def read_conditions(self, row_group: int | None = None) -> dict[str, np.ndarray]:
+        """Values (n,) float64 of each condition by name, of one row group or of the whole shard.
+
+        Raises:
+            IntegrityError: The file is damaged.
+        """
+        if not self.conditions:
+            return {}
+        table = self._table([condition_column(name) for name in self.conditions], row_group)
+        return {name: _numbers(table, condition_column(name), np.float64) for name in self.conditions}
+
     def showers(self, row_group: int | None = None) -> Showers:
         """Whole showers of one row group, or of the shard: voxels (n, n_voxels) float32 [MeV]."""
         ids, energies, layers = self.read(range(len(self.layer_sizes)), row_group)
-        return Showers(energies, np.concatenate(layers, axis=1), ids)
+        return Showers(energies, np.concatenate(layers, axis=1), ids, self.read_conditions(row_group))
 
     def ids(self) -> np.ndarray:
         """Event ids of the whole shard, (n_rows,) int64."""

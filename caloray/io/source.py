@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["FileSource", "ShardSource", "ShowerSource", "open_source"]
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
@@ -16,6 +16,7 @@ from caloray.atomic import digest_json, sha256_file
 from caloray.errors import DataError, IntegrityError
 from caloray.geometry import Geometry
 from caloray.io.challenge import ChallengeFile
+from caloray.io.hits import HitSource
 from caloray.io.manifest import MANIFEST, Manifest, ShardEntry, check_shard
 from caloray.io.shards import ShardReader
 from caloray.showers import Showers, apply_policy
@@ -31,6 +32,10 @@ class ShowerSource(Protocol):
     @property
     def n_showers(self) -> int:
         """Number of showers."""
+
+    @property
+    def conditions(self) -> Mapping[str, str]:
+        """Unit of each condition that the showers carry, by name."""
 
     @property
     def digest(self) -> str:
@@ -56,6 +61,7 @@ class FileSource:
         self.start = start
         with ChallengeFile.open(path) as file:
             self.geometry = file.geometry
+            self.conditions = file.conditions
             self.n_showers = min(file.n_showers, file.n_showers if stop is None else stop) - start
 
     @cached_property
@@ -101,6 +107,14 @@ class ShardSource:
         self.entries = self.manifest.of(split)[first:last]
         self.n_showers = sum(entry.rows for entry in self.entries)
         self._checked: set[str] = set()
+
+    @cached_property
+    def conditions(self) -> dict[str, str]:
+        """Unit of each condition that the showers carry, by name (as the first shard says)."""
+        for entry in self.entries[:1]:
+            with ShardReader(self.directory / entry.path, self.geometry) as reader:
+                return dict(reader.conditions)
+        return {}
 
     @cached_property
     def digest(self) -> str:
@@ -156,6 +170,8 @@ def open_source(path: Path, split: str | None = None) -> ShowerSource:
             f"{path}: a single file has no split {split!r}",
             hint="leave the split out, or ingest the file first",
         )
+    if path.suffix == ".parquet":
+        return HitSource(path)
     return FileSource(path)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 __all__ = ["LayerStore", "LayerStoreBuilder"]
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -33,6 +33,7 @@ class LayerStore:
         bounds: (N * L + 1,) int64; row r = shower * L + layer holds the entries bounds[r] ... bounds[r + 1].
         indices: Voxel index within its layer.
         values: Voxel energy [MeV], float32.
+        conditions: (N,) float64 values of each further scalar of the particle, by name.
     """
 
     geometry: Geometry
@@ -42,6 +43,7 @@ class LayerStore:
     bounds: np.ndarray
     indices: np.ndarray
     values: np.ndarray
+    conditions: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.event_ids)
@@ -50,7 +52,7 @@ class LayerStore:
     def nbytes(self) -> int:
         """Bytes of all arrays together."""
         arrays = (self.event_ids, self.incident_energies, self.bounds, self.indices, self.values)
-        return sum(a.nbytes for a in arrays)
+        return sum(a.nbytes for a in (*arrays, *self.conditions.values()))
 
     @cached_property
     def layer_energies(self) -> np.ndarray:
@@ -58,6 +60,14 @@ class LayerStore:
         rows = np.repeat(np.arange(len(self.bounds) - 1), np.diff(self.bounds))
         sums = np.bincount(rows, weights=self.values, minlength=len(self.bounds) - 1)
         return sums.reshape(len(self), len(self.layers))
+
+    @cached_property
+    def layer_maxima(self) -> np.ndarray:
+        """(L,) float64 largest voxel energy of each layer [MeV], 0 where a layer is empty throughout."""
+        columns = np.repeat(np.arange(len(self.bounds) - 1) % len(self.layers), np.diff(self.bounds))
+        maxima = np.zeros(len(self.layers))
+        np.maximum.at(maxima, columns, self.values)
+        return maxima
 
     def dense(self, showers: np.ndarray, columns: np.ndarray) -> np.ndarray:
         """Voxels of chosen (shower, layer) pairs.
@@ -97,7 +107,7 @@ class LayerStore:
             with ShardReader(path, geometry) as reader:
                 for group in range(reader.n_row_groups):
                     ids, energies, voxels = reader.read(builder.layers, group)
-                    builder.add_dense(ids, energies, voxels)
+                    builder.add_dense(ids, energies, voxels, reader.read_conditions(group))
         return builder.build()
 
 
@@ -108,9 +118,16 @@ class LayerStoreBuilder:
     geometry: Geometry
     layers: Sequence[int]
     _parts: list[tuple[np.ndarray, ...]] = field(default_factory=list)
+    _conditions: list[dict[str, np.ndarray]] = field(default_factory=list)
 
-    def add_dense(self, event_ids: np.ndarray, energies: np.ndarray, voxels: Sequence[np.ndarray]) -> None:
-        """Add n showers from one dense (n, size) array per layer [MeV]."""
+    def add_dense(
+        self,
+        event_ids: np.ndarray,
+        energies: np.ndarray,
+        voxels: Sequence[np.ndarray],
+        conditions: Mapping[str, np.ndarray] | None = None,
+    ) -> None:
+        """Add n showers from one dense (n, size) array per layer [MeV], with conditions (n,) by name."""
         counts = np.empty((len(event_ids), len(self.layers)), dtype=np.int64)
         layered = []
         for column, layer in enumerate(voxels):
@@ -119,7 +136,7 @@ class LayerStoreBuilder:
             layered.append((shower * len(self.layers) + column, index, layer[shower, index]))
         row, index, value = (np.concatenate(part) for part in zip(*layered, strict=True))
         order = np.argsort(row, kind="stable")
-        self.add(event_ids, energies, index[order], value[order], counts)
+        self.add(event_ids, energies, index[order], value[order], counts, conditions)
 
     def add(
         self,
@@ -128,6 +145,7 @@ class LayerStoreBuilder:
         indices: np.ndarray,
         values: np.ndarray,
         counts: np.ndarray,
+        conditions: Mapping[str, np.ndarray] | None = None,
     ) -> None:
         """Add n showers in sparse form.
 
@@ -137,12 +155,14 @@ class LayerStoreBuilder:
             indices: (nnz,) voxel index within its layer, ordered by (shower, layer).
             values: (nnz,) voxel energies [MeV].
             counts: (n, L) entries of each (shower, layer).
+            conditions: (n,) values of each further scalar of the particle, by name.
 
         Raises:
-            DataError: The counts do not add up to the number of entries.
+            DataError: The counts do not add up to the number of entries, or other conditions than before.
         """
         if counts.shape != (len(event_ids), len(self.layers)) or counts.sum() != len(values):
             raise DataError(f"sparse showers: counts {counts.shape} do not describe {len(values)} entries")
+        self._add_conditions(len(event_ids), conditions or {})
         width = np.uint16 if max(self.geometry.layer_sizes) <= 1 << 16 else np.uint32
         self._parts.append(
             (
@@ -154,6 +174,17 @@ class LayerStoreBuilder:
             )
         )
 
+    def _add_conditions(self, count: int, conditions: Mapping[str, np.ndarray]) -> None:
+        columns = {name: np.asarray(values, dtype=np.float64) for name, values in conditions.items()}
+        known = self._conditions[0].keys() if self._conditions else columns.keys()
+        if columns.keys() != known or any(values.shape != (count,) for values in columns.values()):
+            raise DataError(
+                f"showers with conditions {', '.join(columns) or 'none'}, those before have "
+                f"{', '.join(known) or 'none'}; each needs {count} values",
+                hint="train on shards of one ingest",
+            )
+        self._conditions.append(columns)
+
     def build(self) -> LayerStore:
         """The store of everything added, sorted by event id.
 
@@ -163,7 +194,11 @@ class LayerStoreBuilder:
         if not self._parts:
             self.add(*(np.empty(0),) * 4, np.empty((0, len(self.layers))))
         ids, energies, indices, values, counts = (np.concatenate(p) for p in zip(*self._parts, strict=True))
+        conditions = {
+            name: np.concatenate([part[name] for part in self._conditions]) for name in self._conditions[0]
+        }
         self._parts.clear()
+        self._conditions.clear()
         order = np.argsort(ids, kind="stable")
         if len(ids) > 1 and (np.diff(ids[order]) == 0).any():
             repeated = ids[order][1:][np.diff(ids[order]) == 0][0]
@@ -182,4 +217,5 @@ class LayerStoreBuilder:
             bounds,
             indices[source],
             values[source],
+            {name: column[order] for name, column in conditions.items()},
         )

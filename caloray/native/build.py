@@ -42,7 +42,7 @@ _OTHERS = {"baseline": ["-DCALORAY_VECTOR_BYTES=16"]}
 # A missing symbol shows when linking, not when loading.
 _LINK = ["-Wl,--as-needed", "-Wl,-z,defs"] if sys.platform == "linux" else []
 # For files amx_*.cpp, where the compiler knows these options.
-_AMX = [*_X86["avx512"], "-mamx-tile", "-mamx-bf16"]
+_AMX = [*_X86["avx512"], "-mamx-tile", "-mamx-bf16", "-mavx512bf16"]
 
 
 class BuildError(RuntimeError):

@@ -11,7 +11,7 @@ from pathlib import Path
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from caloray.report import histograms, images, matrices, overview, scores, timing
+from caloray.report import histograms, images, matrices, overview, profiles, scores, timing
 from caloray.report.comparison import Comparison, Record
 from caloray.report.diphoton import draw_diphoton
 from caloray.report.style import RC, save
@@ -89,11 +89,18 @@ PLATES = (
 """In the order in which a page shows them; file names keep their numbers for good."""
 
 DIPHOTON = "18_diphoton"
+PROFILE = "19_profile"
 
 
 def plates(comparison: Comparison) -> list[Plate]:
     """The figures that these records allow, in reading order."""
     found = [plate for plate in PLATES if plate.present(comparison)]
+    for i, scalar in enumerate(profiles.profiled(comparison)):
+
+        def profile(comparison: Comparison, scalar: str = scalar) -> Figure:
+            return profiles.draw_profile(comparison, scalar)
+
+        found.append(Plate(PROFILE if not i else f"{PROFILE}_{i + 1}", profile))
     for i, (model, record) in enumerate(comparison.distinct("diphoton")):
         labels = comparison.reference_short, model.short
 

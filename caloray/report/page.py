@@ -20,6 +20,7 @@ from caloray.report import facts, tables
 from caloray.report.comparison import Comparison, Record
 from caloray.report.figures import Plate, plates
 from caloray.report.markup import Html, element, join, listing, paragraph
+from caloray.report.profiles import profile_table
 from caloray.report.texts import glossary, packaged
 from caloray.report.verdict import verdict
 
@@ -81,6 +82,7 @@ def _sections(comparison: Comparison, figures: Path) -> Iterator[Section]:
     yield "metrics", "All metrics", tables.metrics_table(comparison)
     yield "figures", "Figures", _figures(comparison, figures)
     yield "separations", "Separation powers and χ²", tables.separation_table(comparison)
+    yield "profiles", "Profiles against the particle", profile_table(comparison)
     yield "classifiers", "Classifiers", facts.classifier_table(comparison)
     yield "means", "Means with errors", tables.means_table(comparison)
     yield "timing", "Time per shower", facts.timing_tables(comparison)

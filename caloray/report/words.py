@@ -27,6 +27,7 @@ NAMES = {
 
 BASIS = {
     "chi2": "compared is the value of all showers: χ²/NDF does not depend on their number",
+    "profile": "compared is the value of all showers: χ²/NDF does not depend on their number",
     "fpd": "the value is extrapolated to infinitely many showers, compared are distances at the floor's size",
     "auc": "the spread is the error of (compared − floor)",
     "jsd": "the spread is the error of (compared − floor)",

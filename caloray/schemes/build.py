@@ -5,19 +5,32 @@ from __future__ import annotations
 __all__ = ["Scheme", "SchemeConfig", "build_scheme"]
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Annotated, Any, Protocol
 
 import numpy as np
 from nflows.flows.base import Flow
+from pydantic import Discriminator, Tag
 
 from caloray.geometry import Geometry
 from caloray.preprocess.statistics import TrainingStatistics
 from caloray.rng import StreamKey
-from caloray.schemes.component import Component
+from caloray.schemes.component import Component, Sampled
 from caloray.schemes.inductive import InductiveScheme
 from caloray.schemes.inductive_config import InductiveConfig
+from caloray.schemes.layerwise import LayerwiseScheme
+from caloray.schemes.layerwise_config import LayerwiseConfig
 
-SchemeConfig = InductiveConfig
+
+def _kind(value: Any) -> str:
+    """Settings without ``kind`` are those of the inductive scheme, which was there first."""
+    kind = value.get("kind", "inductive") if isinstance(value, dict) else getattr(value, "kind", "")
+    return str(kind)
+
+
+SchemeConfig = Annotated[
+    Annotated[InductiveConfig, Tag("inductive")] | Annotated[LayerwiseConfig, Tag("layerwise")],
+    Discriminator(_kind),
+]
 
 
 class Scheme(Protocol):
@@ -27,11 +40,25 @@ class Scheme(Protocol):
     def components(self) -> tuple[str, ...]:
         """Names of the components, in sampling order."""
 
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """Names of the conditions besides the incident energy, in order."""
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Names that stand for several components as keys of a run config."""
+
     def component(self, name: str) -> Component:
         """One trainable component."""
 
-    def sample(self, flows: Mapping[str, Flow], incident: np.ndarray, key: StreamKey) -> np.ndarray:
-        """One block of showers (B, n_voxels) float32 [MeV] for incident energies (B,) [MeV]."""
+    def sample(
+        self,
+        flows: Mapping[str, Flow],
+        incident: np.ndarray,
+        key: StreamKey,
+        conditions: np.ndarray | None = None,
+    ) -> Sampled:
+        """One block of B showers for incident energies (B,) [MeV] and conditions (B, P) float64."""
 
 
 def build_scheme(
@@ -45,3 +72,5 @@ def build_scheme(
     match config:
         case InductiveConfig():
             return InductiveScheme(config, geometry, statistics, seed)
+        case LayerwiseConfig():
+            return LayerwiseScheme(config, geometry, statistics, seed)

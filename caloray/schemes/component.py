@@ -1,9 +1,10 @@
-"""What training needs of one component, whatever the scheme."""
+"""What training needs of one component, and what sampling gives, whatever the scheme."""
 
 from __future__ import annotations
 
-__all__ = ["Component"]
+__all__ = ["Component", "Sampled"]
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -12,6 +13,19 @@ from nflows.flows.base import Flow
 from torch import Tensor
 
 from caloray.io.store import LayerStore
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """One block of showers as a scheme drew it.
+
+    Args:
+        voxels: (B, n_voxels) float32 voxel energies [MeV]; rows may hold NaN where a flow failed.
+        layer_energies: (B, n_layers) float64 energies [MeV] that the layers were drawn for.
+    """
+
+    voxels: np.ndarray
+    layer_energies: np.ndarray
 
 
 class Component(Protocol):

@@ -6,25 +6,27 @@ __all__ = ["COMPONENTS", "InductiveScheme"]
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 from nflows.flows.base import Flow
 from torch import Tensor
 
-from caloray.errors import ConfigError, NumericalError
+from caloray.errors import ConfigError
 from caloray.geometry import Geometry
 from caloray.preprocess.statistics import TrainingStatistics
 from caloray.rng import StreamKey
-from caloray.schemes.component import Component
+from caloray.schemes.component import Component, Sampled
+from caloray.schemes.draws import latent, require_some_finite
 from caloray.schemes.inductive_components import (
     FirstLayer,
-    LayerEnergies,
     NextLayer,
     Preprocessing,
     VoxelComponent,
 )
 from caloray.schemes.inductive_config import InductiveConfig
+from caloray.schemes.layer_energies import LayerEnergies, sample_layer_energies
 
 COMPONENTS = ("layer_energies", "first_layer", "next_layer")
 
@@ -40,7 +42,8 @@ class InductiveScheme:
         seed: Seed of initial weights and permutations.
 
     Raises:
-        ConfigError: The geometry is ragged, or rotation was asked for on a Cartesian grid.
+        ConfigError: The geometry is ragged, rotation was asked for on a Cartesian grid or with a direction,
+            or a condition is not in the data.
     """
 
     config: InductiveConfig
@@ -60,6 +63,12 @@ class InductiveScheme:
                 f"scheme.augment: rotate needs a cylindrical geometry, not {self.geometry.name}",
                 hint="set scheme.augment: none",
             )
+        turned = set(self.config.conditions) & {"direction_x", "direction_y"}
+        if self.config.augment == "rotate" and turned:
+            raise ConfigError(
+                f"scheme.augment: rotate turns showers but not their condition {', '.join(sorted(turned))}",
+                hint="set scheme.augment: none for a model with directions",
+            )
         for name in COMPONENTS:
             part = self.component(name)
             step: int = getattr(self.config.flows, name).autoregressive_step
@@ -76,6 +85,16 @@ class InductiveScheme:
         return COMPONENTS
 
     @property
+    def conditions(self) -> tuple[str, ...]:
+        """Names of the conditions besides the incident energy, in order."""
+        return self.config.conditions
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Names that stand for several components in a run config: none."""
+        return ()
+
+    @cached_property
     def preprocessing(self) -> Preprocessing:
         """The maps between energies and flow space."""
         return Preprocessing(self.config, self.geometry, self.statistics)
@@ -88,7 +107,7 @@ class InductiveScheme:
         """
         match name:
             case "layer_energies":
-                return LayerEnergies(self.preprocessing, self.seed)
+                return LayerEnergies(self.preprocessing.energy_maps, self.seed)
             case "first_layer":
                 return FirstLayer(self.preprocessing, self.seed)
             case "next_layer":
@@ -96,42 +115,46 @@ class InductiveScheme:
             case _:
                 raise ConfigError(f"unknown component {name!r}", hint=f"known: {', '.join(COMPONENTS)}")
 
-    def sample(self, flows: Mapping[str, Flow], incident: np.ndarray, key: StreamKey) -> np.ndarray:
+    def sample(
+        self,
+        flows: Mapping[str, Flow],
+        incident: np.ndarray,
+        key: StreamKey,
+        conditions: np.ndarray | None = None,
+    ) -> Sampled:
         """Draw one block of showers.
 
         Args:
             flows: Trained flow of each component, in evaluation mode.
             incident: (B,) incident energies [MeV].
             key: Address of the block: seed, block and attempt.
+            conditions: (B, P) float64, in the order of :attr:`conditions`; None for a model without.
 
         Returns:
-            (B, n_voxels) float32 voxel energies [MeV]; rows may hold NaN where a flow failed.
+            Voxels and the layer energies that they were drawn for.
 
         Raises:
             NumericalError: A component gave no finite number at all.
+            ConfigError: Other conditions than the model has.
         """
         device = next(flows["layer_energies"].parameters()).device
+        part = LayerEnergies(self.preprocessing.energy_maps, self.seed)
         with torch.no_grad():
-            energies_in = torch.as_tensor(incident, dtype=torch.float64, device=device)
-            energies = self._layer_energies(flows["layer_energies"], energies_in, key)
+            particle = _Particle.of(incident, conditions, device)
+            energies = sample_layer_energies(
+                part, flows[part.name], particle.incident, particle.conditions, key
+            )
             out = np.empty((len(incident), self.geometry.n_voxels), dtype=np.float32)
             previous = None
             for layer in range(self.geometry.n_layers):
-                previous = self._layer(flows, energies_in, energies, previous, layer, key)
+                previous = self._layer(flows, particle, energies, previous, layer, key)
                 out[:, self.geometry.span(layer)] = previous.cpu().numpy()
-        return out
-
-    def _layer_energies(self, flow: Flow, incident: Tensor, key: StreamKey) -> Tensor:
-        part = LayerEnergies(self.preprocessing, self.seed)
-        noise = _latent(key.named(part.name, "latent"), (len(incident), part.features), flow)
-        x, _ = flow._transform.inverse(noise, part.context(incident).to(noise))
-        _require_some_finite(x, part.name, key)
-        return part.decode(x.double(), incident)
+        return Sampled(out, energies.cpu().numpy())
 
     def _layer(
         self,
         flows: Mapping[str, Flow],
-        incident: Tensor,
+        particle: _Particle,
         energies: Tensor,
         previous: Tensor | None,
         layer: int,
@@ -139,33 +162,34 @@ class InductiveScheme:
     ) -> Tensor:
         """Voxels (B, D) float32 [MeV] of one layer."""
         part: VoxelComponent
+        incident, conditions = particle.incident, particle.conditions
         address = key.named(f"layer/{layer}", "latent")
         if previous is None:
             part = FirstLayer(self.preprocessing, self.seed)
-            context = part.context(incident, energies[:, 0])
+            context = part.context(incident, energies[:, 0], conditions)
         else:
             part = NextLayer(self.preprocessing, self.seed)
             uniform = address.named(address.component, "noise").generator()
             fill = torch.as_tensor(uniform.random(tuple(previous.shape), np.float32))
             pair = energies[:, layer], energies[:, layer - 1]
-            context = part.context(incident, *pair, previous, fill.to(previous.device), layer)
+            context = part.context(incident, *pair, previous, fill.to(previous.device), layer, conditions)
         flow = flows[part.name]
-        noise = _latent(address, (len(incident), part.features), flow)
+        noise = latent(address, (len(incident), part.features), flow)
         x, _ = flow._transform.inverse(noise, context.to(noise))
-        _require_some_finite(x, f"{part.name}, layer {layer}", key)
+        require_some_finite(x, f"{part.name}, layer {layer}", key)
         return part.decode(x.double(), energies[:, layer]).float()
 
 
-def _latent(key: StreamKey, shape: tuple[int, int], flow: Flow) -> Tensor:
-    """Standard normal numbers drawn on the host, so that they do not depend on the device."""
-    weight = next(flow.parameters())
-    return torch.as_tensor(key.generator().standard_normal(shape), dtype=weight.dtype).to(weight.device)
+@dataclass(frozen=True)
+class _Particle:
+    """Incident energies (B,) [MeV] and conditions (B, P) of a block, on the device."""
 
+    incident: Tensor
+    conditions: Tensor | None
 
-def _require_some_finite(x: Tensor, what: str, key: StreamKey) -> None:
-    if not bool(torch.isfinite(x).any()):
-        raise NumericalError(
-            f"component {what}: no finite number in block {key.block}, "
-            f"seed {key.seed}, attempt {key.attempt}",
-            hint="the weights are unusable; look at the training history of this component",
-        )
+    @staticmethod
+    def of(incident: np.ndarray, conditions: np.ndarray | None, device: torch.device) -> _Particle:
+        energies = torch.as_tensor(incident, dtype=torch.float64, device=device)
+        if conditions is None:
+            return _Particle(energies, None)
+        return _Particle(energies, torch.as_tensor(conditions, dtype=torch.float64, device=device))

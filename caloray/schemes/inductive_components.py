@@ -1,11 +1,12 @@
-"""The three components of the inductive scheme: what they see, what they predict, and the way back to MeV."""
+"""The inductive scheme's voxel flows and its maps: what they see, what they predict, the way back to MeV."""
 
 from __future__ import annotations
 
-__all__ = ["FirstLayer", "LayerEnergies", "NextLayer", "Preprocessing", "VoxelComponent"]
+__all__ = ["FirstLayer", "NextLayer", "Preprocessing", "VoxelComponent"]
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
@@ -16,15 +17,15 @@ from torch import Tensor
 from caloray.flows.maf import MAFConfig, build_maf, maf_parameters
 from caloray.geometry import Geometry
 from caloray.io.store import LayerStore
+from caloray.preprocess.conditions import ParticleMap
 from caloray.preprocess.cut import renormalise_and_cut
 from caloray.preprocess.log_space import from_log_space, to_log_space
 from caloray.preprocess.logit import expit, logit
 from caloray.preprocess.statistics import TrainingStatistics
-from caloray.preprocess.unit_space import from_unit_space, to_unit_space
 from caloray.rng import StreamKey
 from caloray.schemes.inductive_config import InductiveConfig
+from caloray.schemes.layer_energies import EnergyMaps
 
-ENERGY_CENTRE = 4.5
 LOG_FLOOR = 1e-2
 SCALE_MARGIN = 1.0 + 1e-6
 
@@ -49,9 +50,26 @@ class Preprocessing:
         fitted = SCALE_MARGIN * (self.statistics.max_layer_energy + self.config.voxel_noise)
         return self.config.max_layer_energy or fitted
 
-    def incident(self, incident: Tensor) -> Tensor:
-        """(n, 1) condition log10(E_inc / MeV) - 4.5."""
-        return (torch.log10(incident) - ENERGY_CENTRE)[:, None]
+    @cached_property
+    def particle(self) -> ParticleMap:
+        """Incident energy and conditions as the flows see them."""
+        return ParticleMap.of(self.config.conditions, self.statistics.conditions)
+
+    @property
+    def energy_maps(self) -> EnergyMaps:
+        """What flow-1 needs."""
+        config = self.config
+        return EnergyMaps(
+            flow=config.flows.layer_energies,
+            n_layers=self.geometry.n_layers,
+            particle=self.particle,
+            energy_space=config.energy_space,
+            alpha=config.alpha,
+            voxel_noise=config.voxel_noise,
+            threshold=config.threshold,
+            max_ratio=self.max_ratio,
+            max_layer_energy=self.max_layer_energy,
+        )
 
     def layer_energy(self, energies: Tensor) -> Tensor:
         """(n, 1) condition of one layer's energy [MeV]."""
@@ -123,65 +141,6 @@ class _Base(ABC):
 
 
 @dataclass(frozen=True)
-class LayerEnergies(_Base):
-    """Flow-1: energies of all layers given the incident energy."""
-
-    name = "layer_energies"
-
-    @property
-    def features(self) -> int:
-        """One number per layer."""
-        return self.preprocessing.geometry.n_layers
-
-    @property
-    def context_features(self) -> int:
-        """The incident energy."""
-        return 1
-
-    @property
-    def layers(self) -> tuple[int, ...]:
-        """All layers are summed."""
-        return tuple(range(self.preprocessing.geometry.n_layers))
-
-    def rows(self, store: LayerStore) -> np.ndarray:
-        """One row per shower."""
-        return np.stack([np.arange(len(store)), np.zeros(len(store), dtype=np.int64)], axis=1)
-
-    def context(self, incident: Tensor) -> Tensor:
-        """(n, 1) from incident energies (n,) [MeV]."""
-        return self.preprocessing.incident(incident)
-
-    def batch(
-        self,
-        store: LayerStore,
-        rows: np.ndarray,
-        draws: torch.Generator,
-        dtype: torch.dtype = torch.float32,
-    ) -> tuple[Tensor, Tensor]:
-        """Noisy layer energies in flow space, and their condition."""
-        energies = torch.as_tensor(store.layer_energies[rows[:, 0]])
-        incident = torch.as_tensor(store.incident_energies[rows[:, 0]])
-        noise = torch.rand(energies.shape, generator=draws, dtype=torch.float64)
-        config = self.preprocessing.config
-        noisy = energies + config.voxel_noise * noise
-        if config.energy_space == "unit":
-            shares = to_unit_space(noisy, incident, self.preprocessing.max_ratio)
-        else:
-            shares = noisy / self.preprocessing.max_layer_energy
-        return logit(shares, config.alpha).to(dtype), self.context(incident).to(dtype)
-
-    def decode(self, x: Tensor, incident: Tensor) -> Tensor:
-        """Layer energies (n, L) [MeV] from flow space; energies below the threshold are zero."""
-        config = self.preprocessing.config
-        shares = expit(x, config.alpha)
-        if config.energy_space == "unit":
-            energies = from_unit_space(shares, incident, self.preprocessing.max_ratio)
-        else:
-            energies = shares * self.preprocessing.max_layer_energy
-        return torch.where(energies < config.threshold, torch.zeros_like(energies), energies)
-
-
-@dataclass(frozen=True)
 class VoxelComponent(_Base):
     """What the two voxel flows share: the target's dimension, rotation, the way back."""
 
@@ -222,8 +181,8 @@ class FirstLayer(VoxelComponent):
 
     @property
     def context_features(self) -> int:
-        """Incident energy and layer energy."""
-        return 2
+        """Incident energy, conditions and layer energy."""
+        return self.preprocessing.particle.width + 1
 
     def rows(self, store: LayerStore) -> np.ndarray:
         """One row per shower."""
@@ -231,12 +190,12 @@ class FirstLayer(VoxelComponent):
         rows = np.stack([np.arange(len(store)), np.full(len(store), column)], axis=1)
         return self.visible(store, rows)
 
-    def context(self, incident: Tensor, energies: Tensor) -> Tensor:
-        """(n, 2) from incident and layer energies (n,) [MeV]; only here the logit is divided by 4."""
+    def context(self, incident: Tensor, energies: Tensor, conditions: Tensor | None = None) -> Tensor:
+        """(n, 2 + P) from incident and layer energies (n,) [MeV]; only here the logit is divided by 4."""
         condition = self.preprocessing.layer_energy(energies)
         if self.preprocessing.config.energy_context == "logit":
             condition = condition / 4
-        return torch.cat([self.preprocessing.incident(incident), condition], dim=1)
+        return torch.cat([self.preprocessing.particle.context(incident, conditions), condition], dim=1)
 
     def batch(
         self,
@@ -252,7 +211,9 @@ class FirstLayer(VoxelComponent):
         incident = torch.as_tensor(store.incident_energies[rows[:, 0]])
         energies = torch.as_tensor(store.layer_energies[rows[:, 0], rows[:, 1]])
         energies = self.preprocessing.conditioning_energy(energies, draws)
-        return self.preprocessing.encode(voxels, fill), self.context(incident, energies).to(dtype)
+        conditions = self.preprocessing.particle.take(store.conditions, rows[:, 0])
+        context = self.context(incident, energies, conditions)
+        return self.preprocessing.encode(voxels, fill), context.to(dtype)
 
 
 @dataclass(frozen=True)
@@ -268,8 +229,9 @@ class NextLayer(VoxelComponent):
 
     @property
     def context_features(self) -> int:
-        """Incident energy, two layer energies, the previous layer, and which layer it is."""
-        return 3 + self.features + self.preprocessing.geometry.n_layers - 1
+        """Incident energy, conditions, two layer energies, the previous layer, and which layer it is."""
+        particle = self.preprocessing.particle.width
+        return particle + 2 + self.features + self.preprocessing.geometry.n_layers - 1
 
     def rows(self, store: LayerStore) -> np.ndarray:
         """Every layer but the first of every shower."""
@@ -284,6 +246,7 @@ class NextLayer(VoxelComponent):
         previous: Tensor,
         fill: Tensor,
         layer: int | Tensor,
+        conditions: Tensor | None = None,
     ) -> Tensor:
         """The condition of layer ``layer`` (n = 1 ... L - 1).
 
@@ -294,12 +257,13 @@ class NextLayer(VoxelComponent):
             previous: (n, D) voxels of the layer before [MeV].
             fill: (n, D) uniform numbers in [0, 1).
             layer: Position of the layer, one for all rows or (n,).
+            conditions: (n, P), as the model has them.
         """
         maps = self.preprocessing
         onehot = torch.zeros(len(incident), maps.geometry.n_layers - 1, device=incident.device)
         onehot[torch.arange(len(incident), device=incident.device), torch.as_tensor(layer) - 1] = 1.0
         parts = [
-            maps.incident(incident),
+            maps.particle.context(incident, conditions),
             maps.layer_energy(energies),
             maps.layer_energy(previous_energies),
             maps.encode(previous, fill),
@@ -330,5 +294,6 @@ class NextLayer(VoxelComponent):
             for at in (column, column - 1)
         )
         incident = torch.as_tensor(store.incident_energies[shower])
-        context = self.context(incident, energies, before, previous, fill[1], torch.as_tensor(column))
-        return target, context
+        conditions = self.preprocessing.particle.take(store.conditions, shower)
+        layer = torch.as_tensor(column)
+        return target, self.context(incident, energies, before, previous, fill[1], layer, conditions)

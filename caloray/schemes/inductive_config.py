@@ -4,9 +4,16 @@ from __future__ import annotations
 
 __all__ = ["InductiveConfig", "InductiveFlows"]
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from caloray.flows.maf import MAFConfig
 
@@ -55,6 +62,7 @@ class InductiveConfig(BaseModel):
             exactly.
         augment: "rotate" turns and mirrors each training row at random in alpha (an axially symmetric
             readout).
+        conditions: Further scalars of the particle that all components see, by name ("direction_x", ...).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -72,6 +80,29 @@ class InductiveConfig(BaseModel):
     fill_std: float = Field(0.2, gt=0)
     rescale: Literal["renormalise", "noise-corrected", "published"] = "renormalise"
     augment: Literal["none", "rotate"] = "none"
+    conditions: tuple[str, ...] = ()
+
+    @property
+    def component_groups(self) -> tuple[str, ...]:
+        """Keys of ``training`` and ``workers``."""
+        return tuple(InductiveFlows.model_fields)
+
+    def accepts(self, name: str) -> bool:
+        """Whether ``name`` may be a key of ``training`` and ``workers``."""
+        return name in self.component_groups
+
+    def group_of(self, name: str) -> str | None:
+        """The group that the component ``name`` belongs to: there is none in this scheme."""
+        del name
+        return None
+
+    @model_serializer(mode="wrap")
+    def _as_before_conditions(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without conditions the key is left out, so that digests of older settings stay what they were."""
+        value: dict[str, Any] = handler(self)
+        if not self.conditions:
+            value.pop("conditions", None)
+        return value
 
     @model_validator(mode="after")
     def _rescaling_fits_the_space(self) -> InductiveConfig:

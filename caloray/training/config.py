@@ -28,6 +28,10 @@ class TrainingConfig(BaseModel):
         patience: Stop after so many epochs without a better validation loss; None trains all epochs.
         checkpoint_steps: Steps between checkpoints, besides one per epoch; None writes only those.
         device: "auto" takes a GPU where there is one.
+        warm_start: Weights to start from, where names and shapes agree. "previous": those of the layer before
+            in the same run, which is trained first; a component's name: those of that component of the same
+            run, for all but itself; a path: those of the same component of a bundle or of another run. None
+            starts afresh.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -45,3 +49,4 @@ class TrainingConfig(BaseModel):
     patience: int | None = Field(None, ge=1)
     checkpoint_steps: int | None = Field(500, ge=1)
     device: str = "auto"
+    warm_start: str | None = Field(None, min_length=1)

@@ -30,6 +30,9 @@ class ComponentResult:
         selected_epoch: Epoch whose weights were kept.
         validation_loss: Their validation loss, nats per row.
         seconds: Training time of the process that finished it, since its start.
+        warm_start: What it started from: "source", "sha256", and how many "tensors" of "of" agreed; None if
+            it started afresh.
+        memory: Largest resident memory of that process [bytes]; 0 where it is not known.
     """
 
     component: str
@@ -39,6 +42,8 @@ class ComponentResult:
     selected_epoch: int
     validation_loss: float
     seconds: float
+    warm_start: dict[str, str | int] | None = None
+    memory: int = 0
 
 
 @dataclass(frozen=True)
@@ -92,6 +97,14 @@ class ComponentFolder:
                     hint="use another output directory, or --fresh to discard what is there",
                 )
         write_json(file, identity)
+
+    def started_from(self) -> str | None:
+        """Hash of the weights that an earlier call started from, None if there are none on record."""
+        try:
+            found = json.loads((self.path / "identity.json").read_text())["warm_start"]["sha256"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return str(found)
 
     def write_pid(self) -> None:
         """Leave the worker's process id for those who watch it."""

@@ -1,4 +1,9 @@
-"""What a data-parallel launcher has to supply; one process is the special case."""
+"""What a data-parallel launcher has to supply; one process is the special case.
+
+Batch normalisation sees each worker's share of a batch. Its running statistics are those of rank 0, which
+the wrapper sends to the others before every step; on GPUs the launcher may let the workers share the
+statistics of the whole batch. Ranks may thus differ in a validation loss by a little, and rank 0's counts.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +23,10 @@ def _nothing() -> None:
     return None
 
 
+def _own(value: float) -> float:
+    return value
+
+
 @dataclass(frozen=True)
 class Parallel:
     """This worker's place among the workers of one component.
@@ -25,14 +34,17 @@ class Parallel:
     Args:
         rank: 0 ... world - 1; rank 0 writes all files.
         world: Number of workers.
-        wrap: Turns the loss module into one whose gradients are averaged over workers.
+        wrap: Turns the loss module into one whose gradients are averaged over workers; all of them then have
+            rank 0's parameters and buffers.
         barrier: Waits for all workers.
+        agree: Gives rank 0's number to all workers, so that all take the same decision.
     """
 
     rank: int = 0
     world: int = 1
     wrap: Callable[[nn.Module], nn.Module] = _unchanged
     barrier: Callable[[], None] = _nothing
+    agree: Callable[[float], float] = _own
 
     @property
     def leader(self) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 __all__ = ["TrainRequest", "finished_result", "train_component"]
 
 import math
+import resource
+import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,17 +17,21 @@ from torch import Tensor, nn
 
 from caloray.atomic import write_json
 from caloray.errors import NumericalError
+from caloray.flows.conv.actnorm import ActNorm, initialise_flow
 from caloray.interrupt import StopRequest
 from caloray.io.store import LayerStore
+from caloray.rng import StreamKey
 from caloray.schemes.component import Component
 from caloray.training.config import TrainingConfig
 from caloray.training.files import ComponentFolder, ComponentResult
 from caloray.training.parallel import SINGLE, Parallel
 from caloray.training.rows import RowPlan
 from caloray.training.schedule import Constant, MultiStep, build_schedule
+from caloray.training.warm import WarmStart, start_from
 
-FREE = frozenset({"training.patience", "training.checkpoint_steps", "training.device"})
-"""Settings that may change between a stop and its continuation without changing what has been done."""
+FREE = frozenset({"training.patience", "training.checkpoint_steps", "training.device", "training.warm_start"})
+"""Settings that may change between a stop and its continuation without changing what has been done; of a
+warm start the hash of the weights counts, not where they lie."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,7 @@ class TrainRequest:
         directory: ``<run>/components/<name>``.
         seed: The run's seed.
         identity: What else determines the result (scheme, data digest), for the check on resuming.
+        warm: Weights to start from.
     """
 
     component: Component
@@ -45,6 +52,7 @@ class TrainRequest:
     directory: Path
     seed: int
     identity: dict[str, Any] = field(default_factory=dict)
+    warm: WarmStart | None = None
 
 
 def train_component(
@@ -96,7 +104,8 @@ def finished_result(request: TrainRequest) -> ComponentResult | None:
 
 
 def _identity(request: TrainRequest) -> dict[str, Any]:
-    return {"training": request.config.model_dump(mode="json"), **request.identity}
+    warm = {} if request.warm is None else {"warm_start": {"sha256": request.warm.sha256}}
+    return {"training": request.config.model_dump(mode="json"), **request.identity, **warm}
 
 
 class _Loss(nn.Module):
@@ -129,7 +138,6 @@ class _Loop:
         self.device = _device(config.device)
         self.dtype = getattr(torch, config.dtype)
         self.flow = component.build().to(self.device, self.dtype)
-        self.loss = parallel.wrap(_Loss(self.flow))
         self.plan = RowPlan(
             component,
             training,
@@ -140,6 +148,11 @@ class _Loop:
             dtype=self.dtype,
         )
         self.held_out = RowPlan(component, validation, config.batch, request.seed, dtype=self.dtype)
+        state = self.folder.checkpoints.load_newest()
+        self.warm: dict[str, str | int] | None = None
+        if state is None:
+            self._begin()
+        self.loss = parallel.wrap(_Loss(self.flow))
         self.optimizer = _optimizer(config, self.flow)
         self.schedule, self.per_step = build_schedule(
             config.schedule, self.optimizer, config.epochs, self.plan.steps_per_epoch
@@ -151,12 +164,26 @@ class _Loop:
         self.started = time.monotonic()
         self.epoch_started = self.started
         self.reported = 0.0
+        if state is not None:
+            self._restore(state)
+
+    def _begin(self) -> None:
+        """The flow before its first step: a warm start, then what is to be set from data, on rank 0 alone.
+
+        Comes before the wrapper, which gives rank 0's parameters and buffers to the other workers.
+        """
+        if self.request.warm is not None:
+            self.warm = start_from(self.flow, self.request.warm)
+        unset = any(isinstance(part, ActNorm) and not part.initialized for part in self.flow.modules())
+        if not (unset and self.parallel.leader):
+            return
+        key = StreamKey(self.request.seed, self.request.component.name, "initialise-from-data")
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed(key.seed64())
+            initialise_flow(self.flow, *(self._to(part) for part in self.plan.training_batch(0, 0)))
 
     def run(self) -> ComponentResult:
         """Train to the end."""
-        state = self.folder.checkpoints.load_newest()
-        if state is not None:
-            self._restore(state)
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             while self.epoch < self.request.config.epochs and not self._out_of_patience():
                 self._run_epoch()
@@ -229,6 +256,7 @@ class _Loop:
             log_prob = self.flow.log_prob(self._to(target), self._to(context))
             total -= float(log_prob.double().sum())
             rows += len(piece)
+        total = self.parallel.agree(total)
         if not math.isfinite(total):
             raise self._not_finite("validation loss", total)
         return total / rows
@@ -246,6 +274,8 @@ class _Loop:
                 selected_epoch=self.epoch - 1 if keep_last else self.best["epoch"],
                 validation_loss=last["val_loss"] if keep_last else self.best["loss"],
                 seconds=time.monotonic() - self.started,
+                warm_start=self.warm,
+                memory=_peak_memory(),
             )
         self.parallel.barrier()
         result = self.folder.result()
@@ -269,6 +299,7 @@ class _Loop:
             "schedule": self.schedule.state_dict(),
             "history": self.history,
             "best": self.best,
+            "warm": self.warm,
         }
         self.folder.checkpoints.save(self.epoch * self.plan.steps_per_epoch + self.step, state)
 
@@ -278,6 +309,7 @@ class _Loop:
         self.schedule.load_state_dict(state["schedule"])
         self.epoch, self.step, self.loss_sum = state["epoch"], state["step"], state["loss_sum"]
         self.history, self.best = state["history"], state["best"]
+        self.warm = state.get("warm")
 
     def _report(self, *, force: bool = False) -> None:
         now = time.monotonic()
@@ -288,6 +320,8 @@ class _Loop:
         progress = {
             "component": self.request.component.name,
             "epoch": self.epoch,
+            "epochs": self.request.config.epochs,
+            "memory": _peak_memory(),
             "step": self.epoch * steps + self.step,
             "total_steps": self.request.config.epochs * steps,
             "loss": self.loss_sum / self.step if self.step else self.history[-1]["train_loss"],
@@ -315,6 +349,12 @@ def _device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return torch.device(name)
+
+
+def _peak_memory() -> int:
+    """Largest resident memory of this process so far [bytes]."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _optimizer(config: TrainingConfig, flow: nn.Module) -> torch.optim.Optimizer:

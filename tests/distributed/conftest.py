@@ -116,7 +116,11 @@ class Toy:
             return LayerStore.from_shards([shards / e.path for e in manifest.of(split)], geometry, layers)
 
         everything = store("train", range(geometry.n_layers))
-        statistics = TrainingStatistics.of(everything.layer_energies, everything.incident_energies)
+        statistics = TrainingStatistics.of(
+            everything.layer_energies,
+            everything.incident_energies,
+            voxel_maxima=everything.layer_maxima.tolist(),
+        )
         part = build_scheme(config.scheme, geometry, statistics, config.seed).component(component)
         request = TrainRequest(
             part,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -81,6 +82,65 @@ def test_the_sparse_feed_builds_the_same_store_as_one_process(
     found, expected = builder.build(), LayerStore.from_shards(shards, geometry, LAYERS)
     for name in ("event_ids", "incident_energies", "bounds", "indices", "values"):
         np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+
+
+@pytest.fixture(scope="module")
+def leaning(tmp_path_factory: pytest.TempPathFactory, showers: Showers, geometry: Geometry) -> list[Path]:
+    """Shards of particles with two conditions."""
+    rng = np.random.default_rng(4)
+    given = Showers(
+        showers.incident_energies[:600],
+        showers.voxels[:600],
+        showers.ids[:600],
+        {"direction_z": rng.random(600), "age": rng.random(600)},
+    )
+    folder = tmp_path_factory.mktemp("leaning")
+    paths = [folder / "a.parquet", folder / "b.parquet"]
+    for path, part in zip(paths, (slice(0, 250), slice(250, 600)), strict=True):
+        write_shard(path, given.select(part), geometry, units={"age": "ns"})
+    return paths
+
+
+def test_conditions_travel_with_the_sparse_feed(leaning: list[Path], geometry: Geometry) -> None:
+    from caloray.distributed.datasource import CaloParquetDatasource, take_store
+
+    class Blocks:
+        """What the tasks of a reader give, in this process."""
+
+        def iter_batches(self, **_: object) -> Iterator[dict[str, np.ndarray]]:
+            for task in CaloParquetDatasource(leaning[::-1], LAYERS, "sparse").get_read_tasks(4):
+                for block in task():
+                    yield {name: np.array(block[name].to_pylist(), object) for name in block.column_names}
+
+    found = take_store(Blocks(), geometry, LAYERS)
+    expected = LayerStore.from_shards(leaning, geometry, LAYERS)
+    assert set(found.conditions) == {"direction_z", "age"}
+    for name, values in expected.conditions.items():
+        np.testing.assert_array_equal(found.conditions[name], values)
+    np.testing.assert_array_equal(found.values, expected.values)
+
+
+def test_conditions_travel_with_dense_rows(leaning: list[Path], geometry: Geometry) -> None:
+    from caloray.distributed.datasource import CaloParquetDatasource
+
+    blocks = [b for task in CaloParquetDatasource(leaning, LAYERS).get_read_tasks(1) for b in task()]
+    found = np.concatenate([block["condition_age"].to_numpy() for block in blocks])
+    ids = np.concatenate([block["event_id"].to_numpy() for block in blocks])
+    expected = LayerStore.from_shards(leaning, geometry, LAYERS)
+    np.testing.assert_array_equal(found[np.argsort(ids)], expected.conditions["age"])
+
+
+def test_statistics_of_a_shard_know_units_and_ranges(
+    leaning: list[Path], geometry: Geometry, tmp_path: Path
+) -> None:
+    from caloray.distributed.feed import _statistics
+
+    parts = [_statistics((path, geometry), tmp_path) for path in leaning]
+    merged = parts[0].merge(parts[1])
+    expected = LayerStore.from_shards(leaning, geometry, LAYERS).conditions
+    assert [(c.name, c.unit) for c in merged.conditions] == [("direction_z", "1"), ("age", "ns")]
+    for item in merged.conditions:
+        assert (item.low, item.high) == (expected[item.name].min(), expected[item.name].max())
 
 
 def test_only_the_asked_layers_are_read(shards: list[Path], tmp_path: Path) -> None:

@@ -62,7 +62,10 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[ShowerSource, Showe
     folder, geometry = tmp_path_factory.mktemp("files"), load_geometry("ds1_photons")
     rng = np.random.default_rng(0)
     voxels = rng.exponential(20, (700, 368)) * (rng.random((700, 368)) < 0.25)
-    showers = Showers(rng.uniform(1e3, 5e4, 700), voxels, np.arange(700))
+    slant = rng.uniform(-0.6, 0.6, (2, 700))
+    directions = {"direction_x": slant[0], "direction_y": slant[1]}
+    directions |= {"direction_z": np.sqrt(1 - (slant**2).sum(axis=0)), "charge": rng.choice([-1.0, 1.0], 700)}
+    showers = Showers(rng.uniform(1e3, 5e4, 700), voxels, np.arange(700), directions)
     write_challenge(folder / "a.hdf5", geometry, [showers])
     config = IngestConfig(files=(folder / "a.hdf5",), geometry="ds1_photons", rows_per_shard=50)
     ingest(config, folder / "shards")
@@ -92,6 +95,13 @@ def compare(found: Any, settings: PassSettings, pair: tuple[ShowerSource, Shower
     other, other_rows = plain.generated(pair[1], axes, settings)
     assert numbers(second) == numbers(other)
     assert digest(rows) == digest(other_rows)
+
+
+def test_conditions_travel(files: Any, shuffled: list[int]) -> None:
+    found = RayReducer(NoCluster(), rows=120)  # type: ignore[arg-type]
+    pair = [evaluate(files[0], files[1], n_halvings=4, reduce=one).data for one in (found, None)]
+    assert json.dumps(pair[0]) == json.dumps(pair[1])
+    assert [one["condition"] for one in pair[0]["profiles"]] == ["theta", "charge"]
 
 
 @pytest.mark.parametrize("most", [200_000, 90])

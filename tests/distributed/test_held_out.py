@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,13 +12,17 @@ import pytest
 
 from caloray.cli import main
 from caloray.config import load_config
-from caloray.distributed import feed, pipeline
+from caloray.distributed import feed, held_out, pipeline
 from caloray.distributed.held_out import require_end, require_shares
+from caloray.distributed.run_directory import RunDirectory
 from caloray.errors import ConfigError
 from caloray.geometry import load_geometry
 from caloray.interrupt import StopRequest
+from caloray.io.challenge import write_challenge
+from caloray.io.ingest import ingest
 from caloray.io.store import LayerStore
 from caloray.preprocess.statistics import TrainingStatistics
+from caloray.showers import Showers
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
 
@@ -115,4 +121,29 @@ def test_preprocessing_learns_from_the_training_split_alone(
     training = sorted((shards / "train").glob("*.parquet"))
     assert sorted(opened) == training
     store = LayerStore.from_shards(training, geometry, range(geometry.n_layers))
-    assert found == TrainingStatistics.of(store.layer_energies, store.incident_energies)
+    maxima = store.layer_maxima.tolist()
+    assert found == TrainingStatistics.of(store.layer_energies, store.incident_energies, voxel_maxima=maxima)
+
+
+def test_the_held_out_particles_come_whole(toy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Energies and conditions of the same rows, in the same order; drawn energies would lack conditions."""
+    geometry = load_geometry(str(toy.folder / "toy.yaml"))
+    rng = np.random.default_rng(3)
+    voxels = rng.random((300, geometry.n_voxels)).astype(np.float32)
+    energies = rng.uniform(1e3, 5e4, 300).astype(np.float32)
+    showers = Showers(energies, voxels, np.arange(300), {"age": energies / 1e3})
+    write_challenge(tmp_path / "a.hdf5", geometry, [showers])
+    changes = {"data__files": [str(tmp_path / "a.hdf5")], "scheme__conditions": ["age"]}
+    config = toy.config(tmp_path / "run", **changes)
+    shutil.rmtree(config.output / "shards", ignore_errors=True)
+    ingest(config.data.model_copy(update={"max_ratio": 1e9}), config.output / "shards")
+    require_end(config)
+    asked: dict[str, Any] = {}
+    monkeypatch.setattr(held_out, "make_plan", lambda *_, **options: asked.update(options))
+    held_out.run_plan(config, RunDirectory.of(config), SimpleNamespace(condition_names=("age",)))  # type: ignore[arg-type]
+    (age,) = asked["conditions"]
+    assert age.name == "age"
+    np.testing.assert_allclose(age.values, np.array(asked["energies"].values) / 1e3)
+    drawn = {"generation__energies": {"kind": "uniform", "min": 1e3, "max": 5e4}, "generation__n": 50}
+    with pytest.raises(ConfigError, match="needs a value of age"):
+        require_end(toy.config(tmp_path / "run", **changes, **drawn))

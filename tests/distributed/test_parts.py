@@ -16,7 +16,7 @@ from caloray.distributed.outline import outline_training
 from caloray.distributed.pipeline import _all_or_error
 from caloray.distributed.progress import ProgressReader
 from caloray.distributed.run_directory import RunDirectory
-from caloray.distributed.train import _explained, _run_name
+from caloray.distributed.trainer import _explained, _run_name
 from caloray.errors import ClusterError, ConfigError, InterruptedRunError, NumericalError
 from caloray.tracking import NullTracker
 from caloray.training.files import ComponentResult
@@ -127,7 +127,7 @@ def test_the_kept_config_has_no_credentials(toy: Any, tmp_path: Path) -> None:
 
 def test_resources_as_ray_names_them() -> None:
     from caloray.config import WorkerConfig
-    from caloray.distributed.train import resources_of
+    from caloray.distributed.trainer import resources_of
 
     assert resources_of(WorkerConfig(cpus=0.5)) == {"CPU": 0.5}
     assert resources_of(WorkerConfig(cpus=2, gpus=0.25)) == {"CPU": 2, "GPU": 0.25}

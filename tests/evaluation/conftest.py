@@ -30,6 +30,10 @@ class MemorySource:
         return len(self.showers)
 
     @property
+    def conditions(self) -> dict[str, str]:
+        return dict.fromkeys(self.showers.conditions, "")
+
+    @property
     def digest(self) -> str:
         return hashlib.sha256(self.showers.voxels.tobytes()).hexdigest()
 

@@ -211,7 +211,7 @@ def test_other_geometries(name: str, source: Any) -> None:
     assert ("centre_x" in names) == name.startswith("ild")
     if name.startswith("ild"):
         for found in record["histograms"]:
-            if found["observable"].startswith(("centre", "width")):
+            if found["observable"].startswith(("centre", "width", "e_ratio")):
                 out = found["reference"]["underflow"] + found["reference"]["overflow"]
                 assert out <= 2
     json.dumps(record, allow_nan=False)

@@ -16,6 +16,7 @@ from types import MappingProxyType
 import numpy as np
 
 from caloray.geometry import Geometry, Layer
+from caloray.preprocess.condition_range import ConditionRange
 from caloray.rng import StreamKey
 
 ALPHA = tuple(2 * math.pi * i / 4 for i in range(5))
@@ -28,6 +29,7 @@ class StubModel:
     geometry = TOY
     block_size = 8
     energy_range = (1e3, 5e4)
+    conditions: tuple[ConditionRange, ...] = ()
     backend = "stub"
     numerics = MappingProxyType({"device": "cpu", "backend": "stub"})
 
@@ -44,12 +46,22 @@ class StubModel:
         entries = [tuple(int(n) for n in word.split(":")) for word in os.environ.get("STUB_NAN", "").split()]
         return StubModel({(block, row): attempts for block, row, attempts in entries})
 
-    def sample_block(self, energies: np.ndarray, seed: int, block: int, attempt: int = 0) -> np.ndarray:
+    def sample_block(
+        self,
+        energies: np.ndarray,
+        seed: int,
+        block: int,
+        attempt: int = 0,
+        conditions: np.ndarray | None = None,
+    ) -> np.ndarray:
         time.sleep(self.delay)
         self.calls.append((block, attempt))
         key = StreamKey(seed, "stub", "latent", block, attempt)
         uniform = key.generator().random((self.block_size, self.geometry.n_voxels))[: len(energies)]
         voxels: np.ndarray = (np.where(uniform > 0.7, uniform, 0) * energies[:, None] / 40).astype(np.float32)
+        if conditions is not None:
+            assert conditions.shape == (len(energies), len(self.conditions))
+            voxels[:, : len(self.conditions)] = np.abs(conditions)
         for (at, row), attempts in self.bad.items():
             if at == block and attempt < attempts and row < len(voxels):
                 voxels[row, 3] = self.fault

@@ -69,7 +69,9 @@ class Raising:
         self.geometry, self.block_size = self.inner.geometry, self.inner.block_size
         self.digest, self.energy_range = self.inner.digest, self.inner.energy_range
 
-    def sample_block(self, energies: np.ndarray, seed: int, block: int, attempt: int = 0) -> np.ndarray:
+    def sample_block(
+        self, energies: np.ndarray, seed: int, block: int, attempt: int = 0, conditions: Any = None
+    ) -> np.ndarray:
         if attempt == 0:
             raise NumericalError("spline of layer 3 gave NaN", component="next-layer")
         return np.asarray(self.inner.sample_block(energies, seed, block, attempt))
@@ -90,7 +92,9 @@ def test_an_error_of_a_component_can_be_redrawn(stub: Any) -> None:
 
 def test_a_model_of_another_shape_is_refused(stub: Any) -> None:
     class Short(Raising):
-        def sample_block(self, energies: np.ndarray, seed: int, block: int, attempt: int = 0) -> np.ndarray:
+        def sample_block(
+            self, energies: np.ndarray, seed: int, block: int, attempt: int = 0, conditions: Any = None
+        ) -> np.ndarray:
             return np.zeros((len(energies), 35), np.float32)
 
     with pytest.raises(BundleError, match=r"shape \(8, 35\), expected \(8, 36\)"):

@@ -186,6 +186,41 @@ def summary() -> dict[str, Any]:
     return dict.fromkeys(names, single) | {"worst_layer": worst, "worst_layer_share": 0.005}
 
 
+def profile(shift: float, condition: str = "theta") -> dict[str, Any]:
+    """Two quantities in three bins; nothing generated in the last."""
+    quantities = []
+    for name, label, unit in (("e_ratio", "E_tot / E_inc", ""), ("centre_along", "centre along", "mm")):
+        quantities.append(
+            {
+                "name": name,
+                "label": label,
+                "unit": unit,
+                "reference": {"mean": [0.81, 0.82, 0.83], "error": [0.011, 0.012, 0.013]},
+                "generated": {"mean": [0.8, 0.8 - 0.1 * shift, None], "error": [0.011, 0.012, None]},
+                "floor": [0.016, 0.017, None],
+                "pulls": [-0.5, -4.321, None],
+                "chi2": 18.9,
+                "ndf": 2,
+                "metric": f"profile/{condition}/{name}",
+            }
+        )
+    return {
+        "condition": condition,
+        "label": "θ" if condition == "theta" else condition,
+        "unit": "deg",
+        "edges": [0.0, 17.0, 31.0, 44.0],
+        "middles": [9.0, 24.0, 38.0],
+        "showers": {"reference": [300, 300, 300], "generated": [300, 300, 0]},
+        "quantities": quantities,
+    }
+
+
+@pytest.fixture
+def make_profile() -> Make:
+    """Made-up profiles: ``make_profile(shift, condition)``."""
+    return profile
+
+
 def extras(shift: float) -> dict[str, Any]:
     """What a record may lack."""
     voxels = np.geomspace(0.01, 10.0, 8)

@@ -126,6 +126,28 @@ def test_panels_of_discrete_energies_and_photon_pairs_appear_with_their_data(mak
     assert {"02_response_per_energy", "18_diphoton"} <= set(names(Comparison.of(record)))
 
 
+@pytest.mark.usefixtures("quick")
+def test_profiles_of_two_models(pair: list[dict[str, Any]], make_profile: Any) -> None:
+    assert not any(name.startswith("19") for name in names(Comparison.of(pair)))
+    first, second = copy.deepcopy(pair)
+    first["profiles"] = [make_profile(0.2), make_profile(0.3, "charge")]
+    comparison = Comparison.of([first, second])
+    found = {plate.name: plate for plate in plates(comparison)}
+    assert {"19_profile", "19_profile_2"} <= set(found)
+    second["profiles"] = [make_profile(0.9)]
+    both = plates(Comparison.of([first, second]))
+    for plate in (one for one in both if one.name.startswith("19")):
+        with rc_context(RC):
+            figure = plate.painter(Comparison.of([first, second]))
+        assert plate.title == "Against the direction or another scalar of the particle"
+        texts = {text.get_text() for text in figure.findobj(Text)}
+        assert {"centre along [mm]", "E_tot / E_inc", "diff. [%]", "diff. [mm]"} <= texts
+        assert ("θ [°]" in texts) == (plate.name == "19_profile")
+        assert any("student" in text for text in texts) == (plate.name == "19_profile")
+        drawn = [line for line in figure.axes[0].containers if line.get_label()]
+        assert len(drawn) == (2 if plate.name == "19_profile" else 1)
+
+
 def test_every_figure_has_a_caption(pair: list[dict[str, Any]]) -> None:
     for plate in plates(Comparison.of(pair)):
         assert plate.title != plate.name

@@ -238,6 +238,32 @@ def test_the_reference_has_the_given_name_everywhere(make: Any, figures: Path) -
     assert page.text.count(labels[0]) > 5
 
 
+def test_profiles_have_a_section(make: Any, make_profile: Any, figures: Path) -> None:
+    record = make()
+    assert not [tag for tag in written(record, None, figures)[1].named("section") if tag["id"] == "profiles"]
+    record["profiles"] = [make_profile(0.2), make_profile(0.2, EVIL)]
+    record["metrics"].append(metric_of("profile/theta/e_ratio"))
+    text, page = written(record, None, figures)
+    assert "<script" not in text.lower()
+    for words in (
+        "against theta",
+        "−4.3 errors, 17 to 31 deg",
+        plus_minus(0.82, 0.012),
+        plus_minus(0.78, 0.012),
+        number(9.45, 3),
+        plus_minus(1.013, 0.337),
+        spreads(25.1),
+    ):
+        assert words in page.text, words
+
+
+def metric_of(name: str) -> dict[str, Any]:
+    sizes = {"showers": [9, 9], "pair_showers": 4, "pairs": 20}
+    numbers = {"value": 9.45, "matched": 9.45, "floor": 1.013, "spread": 0.337, "significance": 25.1}
+    rest: dict[str, Any] = {"error": None, "better": "lower", "comparable": False, "settings": {}, "note": ""}
+    return {"name": name, "label": "χ²/NDF of something", **sizes, **numbers, **rest}
+
+
 def test_why_nothing_is_comparable_is_said_once(make: Any, figures: Path) -> None:
     record = make() | {"not_comparable": ["the detector is another one", "<b>few</b> showers"]}
     text = written(record, None, figures)[1].text

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from caloray.preprocess.unit_space import to_unit_space
+from caloray.schemes.inductive import InductiveScheme
 
 NOISE = 5e-3
 ALPHA = 1e-6
@@ -156,9 +157,8 @@ def test_empty_layers_are_learnt_only_where_the_flow_is_asked_for_them(toy, stor
 
 def test_noisy_totals_never_reach_the_end_of_the_unit_space(toy, sample, store):
     """The scale covers the noise, so that no training row is clamped (models.md Q6)."""
-    part = toy.scheme(voxel_noise=5.0).component("layer_energies")
-    statistics = toy.statistics(sample)
-    part = type(part)(type(part.preprocessing)(part.preprocessing.config, toy.GEOMETRY, statistics), 1)
+    scheme = InductiveScheme(toy.config(voxel_noise=5.0), toy.GEOMETRY, toy.statistics(sample), 1)
+    part = scheme.component("layer_energies")
     end = logit(1.0)
     for seed in range(20):
         target, _ = part.batch(store, part.rows(store), draws(seed))
@@ -166,7 +166,7 @@ def test_noisy_totals_never_reach_the_end_of_the_unit_space(toy, sample, store):
     highest = part.decode(
         torch.full((1, 3), 20.0, dtype=torch.float64), torch.tensor([1e4], dtype=torch.float64)
     )
-    assert highest.sum().item() == pytest.approx(part.preprocessing.max_ratio * 1e4)
+    assert highest.sum().item() == pytest.approx(part.maps.max_ratio * 1e4)
 
 
 @pytest.mark.parametrize("space", ["unit", "absolute"])
@@ -175,7 +175,7 @@ def test_layer_energies_come_back_from_flow_space(toy, sample, store, space):
     part = toy.scheme(energy_space=space, voxel_noise=1e-9, threshold=0.0).component("layer_energies")
     energies = torch.as_tensor(store.layer_energies)
     incident = torch.as_tensor(store.incident_energies)
-    maps = part.preprocessing
+    maps = part.maps
     if space == "unit":
         u = to_unit_space(energies, incident, maps.max_ratio)
     else:

@@ -8,7 +8,7 @@ import torch
 
 from caloray.errors import NumericalError
 from caloray.rng import StreamKey
-from caloray.schemes import inductive
+from caloray.schemes import draws, inductive, layer_energies
 
 KEY = StreamKey(3, "", "", 5)
 ENERGIES = np.geomspace(2e3, 4e4, 8)
@@ -42,16 +42,16 @@ def model(toy):
 @pytest.mark.parametrize("mode", MODES, ids=IDS)
 def test_a_block_is_a_function_of_its_address(model, mode):
     scheme, flows = model(**mode)
-    first = scheme.sample(flows, ENERGIES, KEY)
+    first = scheme.sample(flows, ENERGIES, KEY).voxels
     assert first.shape == (8, 36)
     assert first.dtype == np.float32
     assert np.isfinite(first).all()
     assert (first >= 0).all()
     torch.manual_seed(0)
     np.random.seed(0)  # noqa: NPY002
-    assert np.array_equal(scheme.sample(flows, ENERGIES, KEY), first)
+    assert np.array_equal(scheme.sample(flows, ENERGIES, KEY).voxels, first)
     for other in (KEY.at(6), KEY.at(5, 1), StreamKey(4, "", "", 5)):
-        assert not np.isclose(scheme.sample(flows, ENERGIES, other), first).all(axis=1).any()
+        assert not np.isclose(scheme.sample(flows, ENERGIES, other).voxels, first).all(axis=1).any()
 
 
 def test_sampling_leaves_the_global_generators_alone(model):
@@ -64,9 +64,10 @@ def test_sampling_leaves_the_global_generators_alone(model):
 def test_layer_sums_are_those_of_the_first_component(toy, model):
     """G43 for whole showers."""
     scheme, flows = model()
-    found = scheme.sample(flows, ENERGIES, KEY)
-    with torch.no_grad():
-        energies = scheme._layer_energies(flows["layer_energies"], torch.as_tensor(ENERGIES), KEY).numpy()
+    drawn = scheme.sample(flows, ENERGIES, KEY)
+    found, energies = drawn.voxels, drawn.layer_energies
+    assert energies.shape == (8, 3)
+    assert energies.dtype == np.float64
     sums = np.stack([found[:, toy.GEOMETRY.span(n)].sum(1, dtype=np.float64) for n in range(3)], axis=1)
     assert (energies > 0).any()
     np.testing.assert_allclose(sums, energies, rtol=1e-5)
@@ -74,23 +75,23 @@ def test_layer_sums_are_those_of_the_first_component(toy, model):
 
 def test_each_shower_follows_its_own_energy_and_noise(model):
     scheme, flows = model()
-    first = scheme.sample(flows, ENERGIES, KEY)
+    first = scheme.sample(flows, ENERGIES, KEY).voxels
     changed = ENERGIES.copy()
     changed[2] *= 2
-    second = scheme.sample(flows, changed, KEY)
+    second = scheme.sample(flows, changed, KEY).voxels
     same = (first == second).all(axis=1)
     assert same.tolist() == [i != 2 for i in range(8)]
-    equal = scheme.sample(flows, np.full(8, 1e4), KEY)
+    equal = scheme.sample(flows, np.full(8, 1e4), KEY).voxels
     assert len(np.unique(equal, axis=0)) == 8
 
 
 @pytest.mark.parametrize("mode", MODES, ids=IDS)
 def test_an_invalid_row_stays_invalid_and_alone(model, mode):
     scheme, flows = model(**mode)
-    clean = scheme.sample(flows, ENERGIES, KEY)
+    clean = scheme.sample(flows, ENERGIES, KEY).voxels
     energies = ENERGIES.copy()
     energies[4] = np.nan
-    found = scheme.sample(flows, energies, KEY)
+    found = scheme.sample(flows, energies, KEY).voxels
     assert np.isnan(found[4]).any()
     others = [i for i in range(8) if i != 4]
     assert np.array_equal(found[others], clean[others])
@@ -108,11 +109,11 @@ def test_unusable_weights_are_told_with_component_and_block(model, name):
 def test_the_next_layer_sees_the_layer_before(toy, model):
     """Changing what layer 0 became must change layers 1 and 2."""
     scheme, flows = model()
-    first = scheme.sample(flows, ENERGIES, KEY)
+    first = scheme.sample(flows, ENERGIES, KEY).voxels
     with torch.no_grad():
         for parameter in flows["first_layer"].parameters():
             parameter.add_(0.1)
-    second = scheme.sample(flows, ENERGIES, KEY)
+    second = scheme.sample(flows, ENERGIES, KEY).voxels
     for layer in range(3):
         span = toy.GEOMETRY.span(layer)
         assert not np.array_equal(first[:, span], second[:, span])
@@ -121,14 +122,15 @@ def test_the_next_layer_sees_the_layer_before(toy, model):
 
 def test_every_layer_draws_its_own_noise(model, monkeypatch):
     drawn = []
-    real = inductive._latent
+    real = draws.latent
 
     def latent(key, shape, flow):
         noise = real(key, shape, flow)
         drawn.append(noise.numpy())
         return noise
 
-    monkeypatch.setattr(inductive, "_latent", latent)
+    for module in (inductive, layer_energies):
+        monkeypatch.setattr(module, "latent", latent)
     scheme, flows = model()
     scheme.sample(flows, ENERGIES, KEY)
     assert [noise.shape for noise in drawn] == [(8, 3), (8, 12), (8, 12), (8, 12)]

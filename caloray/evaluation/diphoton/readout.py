@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["CELL", "Readout"]
+__all__ = ["Readout"]
 
 import math
 from dataclasses import dataclass
@@ -10,14 +10,13 @@ from functools import cached_property
 
 import numpy as np
 
-from caloray.errors import ConfigError, GeometryError
+from caloray.errors import ConfigError
 from caloray.evaluation.diphoton.bank import Bank
 from caloray.evaluation.diphoton.settings import PairSettings
 from caloray.geometry import Geometry
+from caloray.placement.grid import cells_per_readout, square_pitch
 
-CELL = 5.09
 CELLS_AT_ONCE = 600_000
-UNEVEN = 1e-3
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ class Readout:
             GeometryError: Not a grid of equal square sub-cells, the same in all layers.
             ConfigError: A granularity or a number of layer weights that does not fit.
         """
-        pitch = _pitch(geometry)
+        pitch = square_pitch(geometry, "be overlaid")
         bins = geometry.layers[0].shape
         weights = settings.layer_weights
         if weights is not None and (len(weights) != geometry.n_layers or not any(weights)):
@@ -64,7 +63,7 @@ class Readout:
                 f"{len(weights)} layer weights, expected {geometry.n_layers} that are not all zero",
                 hint=f"geometry {geometry.name} has {geometry.n_layers} layers",
             )
-        granularity = settings.granularity or max(1, round(CELL / pitch))
+        granularity = settings.granularity or cells_per_readout(pitch)
         if granularity > min(bins) // 3:
             raise ConfigError(
                 f"granularity {granularity}: fewer than 3 cells remain of {bins[0]} x {bins[1]} sub-cells",
@@ -178,23 +177,3 @@ class Readout:
             places.append(self.table[which][bank.voxels[hits]] + base)
             energies.append(bank.energies[hits])
         return np.concatenate(places), np.concatenate(energies)
-
-
-def _pitch(geometry: Geometry) -> float:
-    """The width of the sub-cells, or an error that says why there is not one."""
-    if geometry.kind != "cartesian":
-        raise GeometryError(
-            f"geometry {geometry.name} is {geometry.kind}: "
-            "two photons can only be overlaid on a Cartesian grid",
-            hint="use showers of a grid such as ild_30x30x30 or ild_30x90x90",
-        )
-    layers = {(layer.first, layer.second) for layer in geometry.layers}
-    widths = np.concatenate([np.diff(axis) for layer in layers for axis in layer])
-    if len(layers) > 1 or np.ptp(widths) > UNEVEN * widths.max():
-        raise GeometryError(
-            f"geometry {geometry.name}: two photons can only be overlaid on square cells of one size, "
-            f"the same in all layers; found {len(layers)} kinds of layer, widths from {widths.min():.4g} "
-            f"to {widths.max():.4g} mm",
-            hint="use showers of a grid such as ild_30x30x30 or ild_30x90x90",
-        )
-    return float(widths.mean())

@@ -31,6 +31,8 @@ CALORAY_EXPORT int32_t caloray_request_bf16() {
     const unsigned bf16 = 1u << 22, tile = 1u << 24;
     if (caloray_newest_isa() < ISA_AVX512 || !__get_cpuid_count(7, 0, &a, &b, &c, &d)) return 2;
     if ((d & (bf16 | tile)) != (bf16 | tile)) return 2;
+    const unsigned rounding = 1u << 5;   // AVX512_BF16; every processor with AMX so far has it
+    if (!__get_cpuid_count(7, 1, &a, &b, &c, &d) || !(a & rounding)) return 2;
     const long request_permission = 0x1023, tile_data = 18;   // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
     return syscall(SYS_arch_prctl, request_permission, tile_data) == 0 ? 0 : 3;
 #else

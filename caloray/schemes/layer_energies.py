@@ -1,0 +1,161 @@
+"""Flow-1, shared by the schemes: energies of all layers given the particle (CaloFlow, arXiv:2106.05285)."""
+
+from __future__ import annotations
+
+__all__ = ["EnergyMaps", "LayerEnergies", "sample_layer_energies"]
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+from nflows.flows.base import Flow
+from torch import Tensor
+
+from caloray.flows.maf import MAFConfig, build_maf, maf_parameters
+from caloray.io.store import LayerStore
+from caloray.preprocess.conditions import ParticleMap
+from caloray.preprocess.logit import expit, logit
+from caloray.preprocess.unit_space import from_unit_space, to_unit_space
+from caloray.rng import StreamKey
+from caloray.schemes.draws import latent, require_some_finite
+
+
+@dataclass(frozen=True)
+class EnergyMaps:
+    """Everything that flow-1 needs of its scheme.
+
+    Args:
+        flow: Architecture.
+        n_layers: Layers of the readout.
+        particle: Incident energy and conditions as the flow sees them.
+        energy_space: "unit": shares of what is left, the total relative to E_inc; "absolute": shares of the
+            largest layer energy, no relation to E_inc.
+        alpha: Margin of the logit map.
+        voxel_noise: Upper end of the uniform noise added to every layer energy in training [MeV].
+        threshold: Sampled layer energies below it become zero [MeV].
+        max_ratio: Scale of the unit space, the largest E_tot / E_inc that noisy rows reach.
+        max_layer_energy: Scale of the absolute space [MeV].
+    """
+
+    flow: MAFConfig
+    n_layers: int
+    particle: ParticleMap
+    energy_space: Literal["unit", "absolute"]
+    alpha: float
+    voxel_noise: float
+    threshold: float
+    max_ratio: float
+    max_layer_energy: float
+
+    def encode(self, energies: Tensor, incident: Tensor) -> Tensor:
+        """Layer energies (n, L) [MeV], noise added, in flow space; ``incident`` (n,) [MeV]."""
+        if self.energy_space == "unit":
+            shares = to_unit_space(energies, incident, self.max_ratio)
+        else:
+            shares = energies / self.max_layer_energy
+        return logit(shares, self.alpha)
+
+    def decode(self, x: Tensor, incident: Tensor) -> Tensor:
+        """Layer energies (n, L) [MeV] from flow space; energies below the threshold are zero."""
+        shares = expit(x, self.alpha)
+        if self.energy_space == "unit":
+            energies = from_unit_space(shares, incident, self.max_ratio)
+        else:
+            energies = shares * self.max_layer_energy
+        return torch.where(energies < self.threshold, torch.zeros_like(energies), energies)
+
+
+@dataclass(frozen=True)
+class LayerEnergies:
+    """The component: energies of all layers given incident energy and conditions.
+
+    Args:
+        maps: Architecture and fitted maps.
+        seed: Seed of initial weights and permutations.
+    """
+
+    maps: EnergyMaps
+    seed: int
+
+    name: ClassVar[str] = "layer_energies"
+    sums_only: ClassVar[bool] = True  # the feed need not bring it voxels
+
+    @property
+    def features(self) -> int:
+        """One number per layer."""
+        return self.maps.n_layers
+
+    @property
+    def context_features(self) -> int:
+        """The incident energy and the conditions."""
+        return self.maps.particle.width
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """All layers are summed."""
+        return tuple(range(self.maps.n_layers))
+
+    @property
+    def parameters(self) -> int:
+        """Number of trainable parameters."""
+        return maf_parameters(self.maps.flow, self.features, self.context_features)
+
+    def build(self) -> Flow:
+        """A freshly initialised flow; permutations and weights come from the seed."""
+        key = StreamKey(self.seed, self.name, "initialise")
+        return build_maf(self.maps.flow, self.features, self.context_features, key)
+
+    def rows(self, store: LayerStore) -> np.ndarray:
+        """One row per shower."""
+        return np.stack([np.arange(len(store)), np.zeros(len(store), dtype=np.int64)], axis=1)
+
+    def context(self, incident: Tensor, conditions: Tensor | None = None) -> Tensor:
+        """(n, 1 + P) from incident energies (n,) [MeV] and conditions (n, P)."""
+        return self.maps.particle.context(incident, conditions)
+
+    def batch(
+        self,
+        store: LayerStore,
+        rows: np.ndarray,
+        draws: torch.Generator,
+        dtype: torch.dtype = torch.float32,
+    ) -> tuple[Tensor, Tensor]:
+        """Noisy layer energies in flow space, and their condition."""
+        energies = torch.as_tensor(store.layer_energies[rows[:, 0]])
+        incident = torch.as_tensor(store.incident_energies[rows[:, 0]])
+        conditions = self.maps.particle.take(store.conditions, rows[:, 0])
+        noise = torch.rand(energies.shape, generator=draws, dtype=torch.float64)
+        target = self.maps.encode(energies + self.maps.voxel_noise * noise, incident)
+        return target.to(dtype), self.context(incident, conditions).to(dtype)
+
+    def decode(self, x: Tensor, incident: Tensor) -> Tensor:
+        """Layer energies (n, L) [MeV] from flow space; energies below the threshold are zero."""
+        return self.maps.decode(x, incident)
+
+
+def sample_layer_energies(
+    part: LayerEnergies,
+    flow: Flow,
+    incident: Tensor,
+    conditions: Tensor | None,
+    key: StreamKey,
+    purpose: str = "latent",
+) -> Tensor:
+    """Draw layer energies (B, L) float64 [MeV]; the noise comes from (``layer_energies``, ``purpose``).
+
+    Args:
+        part: The component.
+        flow: Its trained flow, in evaluation mode.
+        incident: (B,) float64 incident energies [MeV] on the flow's device.
+        conditions: (B, P) float64; None without conditions.
+        key: Address of the block.
+        purpose: Names the stream of the noise; another one for every draw of the same block.
+
+    Raises:
+        NumericalError: The flow gave no finite number at all.
+    """
+    noise = latent(key.named(part.name, purpose), (len(incident), part.features), flow)
+    x, _ = flow._transform.inverse(noise, part.context(incident, conditions).to(noise))
+    require_some_finite(x, part.name, key)
+    return part.decode(x.double(), incident)

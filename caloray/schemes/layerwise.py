@@ -1,0 +1,205 @@
+"""Convolutional L2LFlows (arXiv:2405.20407): layer energies, then layer after layer given those before."""
+
+from __future__ import annotations
+
+__all__ = ["LayerwiseScheme"]
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from nflows.flows.base import Flow
+from torch import Tensor
+
+from caloray.errors import ConfigError
+from caloray.geometry import Geometry
+from caloray.preprocess.conditions import DIRECTION
+from caloray.preprocess.statistics import TrainingStatistics
+from caloray.rng import StreamKey
+from caloray.schemes.component import Component, Sampled
+from caloray.schemes.draws import latent, require_some_finite
+from caloray.schemes.layer_energies import LayerEnergies, sample_layer_energies
+from caloray.schemes.layerwise_components import AllLayers, LayerFlow, LayerMaps, OneLayer
+from caloray.schemes.layerwise_config import LayerwiseConfig, layer_name
+
+ENERGIES = "layer_energies"
+SHARED = "layers"
+
+
+@dataclass(frozen=True)
+class LayerwiseScheme:
+    """The scheme for one geometry with fitted preprocessing.
+
+    Args:
+        config: Settings.
+        geometry: A readout whose layers all have the same shape.
+        statistics: Extremes of the training split.
+        seed: Seed of initial weights and permutations.
+
+    Raises:
+        ConfigError: The geometry is ragged or not divided by the flow's windows, the augmentation does not
+            suit its axes, or a condition is not in the data.
+    """
+
+    config: LayerwiseConfig
+    geometry: Geometry
+    statistics: TrainingStatistics
+    seed: int
+
+    def __post_init__(self) -> None:
+        """Refuse early what could not be trained."""
+        geometry, augment = self.geometry, self.config.augment
+        if not geometry.uniform or geometry.n_layers < 2:
+            raise ConfigError(
+                f"scheme layerwise needs two or more layers of one shape, geometry {geometry.name} has "
+                f"{sorted({layer.shape for layer in geometry.layers})}",
+                hint="use dataset 2 or 3, or a Cartesian grid",
+            )
+        wanted = {"rotate": "cylindrical", "flip": "cartesian"}.get(augment, geometry.kind)
+        if geometry.kind != wanted:
+            raise ConfigError(
+                f"scheme.augment: {augment} needs a {wanted} geometry, {geometry.name} is {geometry.kind}",
+                hint="rotate is for (alpha, r) layers, flip for (x, y) layers, none for any",
+            )
+        seen = {*self.config.conditions} & {*DIRECTION[:2]}
+        if seen and (augment == "rotate" or (augment == "flip" and len(seen) == 1)):
+            raise ConfigError(
+                f"scheme.augment: {augment} turns showers but not their condition {', '.join(sorted(seen))}",
+                hint="name both direction_x and direction_y and use flip, or set scheme.augment: none",
+            )
+        self.config.flows.layer.require(self.maps.grid)
+        _ = self.maps.particle
+        step = self.config.flows.layer_energies.autoregressive_step
+        if 1 < step >= geometry.n_layers:
+            raise ConfigError(
+                f"scheme.flows.layer_energies.autoregressive_step: {step} leaves no group to condition on in "
+                f"{geometry.n_layers} dimensions",
+                hint=f"choose at most {geometry.n_layers - 1}",
+            )
+
+    @cached_property
+    def maps(self) -> LayerMaps:
+        """The maps between energies and flow space."""
+        return LayerMaps(self.config, self.geometry, self.statistics)
+
+    @property
+    def components(self) -> tuple[str, ...]:
+        """Names of the components, in sampling order."""
+        if self.config.network == "shared":
+            return ENERGIES, SHARED
+        return ENERGIES, *(layer_name(layer) for layer in range(self.geometry.n_layers))
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """Names of the conditions besides the incident energy, in order."""
+        return self.config.conditions
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Names that stand for several components in a run config."""
+        return ("layer",) if self.config.network == "per-layer" else ()
+
+    def component(self, name: str) -> Component:
+        """One trainable component.
+
+        Raises:
+            ConfigError: There is no such component.
+        """
+        if name == ENERGIES:
+            return LayerEnergies(self.maps.energy_maps, self.seed)
+        if name in self.components:
+            return self._drawing(self.components.index(name) - 1)
+        raise ConfigError(f"unknown component {name!r}", hint=f"known: {', '.join(self.components)}")
+
+    def sample(
+        self,
+        flows: Mapping[str, Flow],
+        incident: np.ndarray,
+        key: StreamKey,
+        conditions: np.ndarray | None = None,
+    ) -> Sampled:
+        """Draw one block of showers.
+
+        A layer's context holds the previous layers as they come out, after threshold and scaling, filled
+        again like training rows.
+
+        Args:
+            flows: Trained flow of each component, in evaluation mode.
+            incident: (B,) incident energies [MeV].
+            key: Address of the block: seed, block and attempt.
+            conditions: (B, P) float64, in the order of :attr:`conditions`; None for a model without.
+
+        Returns:
+            Voxels and the layer energies that they were drawn for.
+
+        Raises:
+            NumericalError: A component gave no finite number at all.
+            ConfigError: Other conditions than the model has.
+        """
+        device = next(flows[ENERGIES].parameters()).device
+        with torch.no_grad():
+            energies_in = torch.as_tensor(incident, dtype=torch.float64, device=device)
+            others = None
+            if conditions is not None:
+                others = torch.as_tensor(conditions, dtype=torch.float64, device=device)
+            energies = self._energies(flows[ENERGIES], energies_in, others, key)
+            out = np.empty((len(incident), self.geometry.n_voxels), dtype=np.float32)
+            window: list[Tensor] = []
+            for layer in range(self.geometry.n_layers):
+                part = self._drawing(layer)
+                scalars = energies_in, energies[:, layer], others
+                voxels = self._layer(part, flows[part.name], window, layer, scalars, key)
+                out[:, self.geometry.span(layer)] = voxels.cpu().numpy()
+                window = [*window, self._seen(voxels, layer, key)][-self.config.previous :]
+        return Sampled(out, energies.cpu().numpy())
+
+    def _drawing(self, layer: int) -> LayerFlow:
+        if self.config.network == "shared":
+            return AllLayers(self.maps, self.seed)
+        return OneLayer(self.maps, self.seed, layer)
+
+    def _energies(self, flow: Flow, incident: Tensor, conditions: Tensor | None, key: StreamKey) -> Tensor:
+        """Layer energies (B, L) [MeV]; rows above the largest ratio are drawn again, at last become NaN."""
+        part = LayerEnergies(self.maps.energy_maps, self.seed)
+        energies = sample_layer_energies(part, flow, incident, conditions, key)
+        limit = self.config.max_ratio
+        if limit is None:
+            return energies
+        for attempt in range(1, self.config.veto_attempts):
+            above = energies.sum(dim=1) > limit * incident
+            if not bool(above.any()):
+                return energies
+            again = sample_layer_energies(part, flow, incident, conditions, key, f"veto/{attempt}")
+            energies = torch.where(above[:, None], again, energies)
+        above = energies.sum(dim=1) > limit * incident
+        return energies.where(torch.logical_not(above)[:, None], torch.nan)
+
+    def _layer(
+        self,
+        part: LayerFlow,
+        flow: Flow,
+        window: list[Tensor],
+        layer: int,
+        scalars: tuple[Tensor, Tensor, Tensor | None],
+        key: StreamKey,
+    ) -> Tensor:
+        """Voxels (B, D) float32 [MeV] of one layer."""
+        incident, energies, conditions = scalars
+        address = key.named(f"layer/{layer}", "latent")
+        noise = latent(address, (len(incident), part.features), flow)
+        absent = [torch.zeros_like(noise)] * (part.previous - len(window))
+        position = torch.tensor([layer], device=incident.device)
+        context = part.context([*absent, *window], position, incident, energies, conditions)
+        planes = flow._embedding_net(context.to(noise))
+        x, _ = flow._transform.inverse(noise, planes)
+        require_some_finite(x, f"{part.name}, layer {layer}", key)
+        return self.maps.decode(x.double(), position, energies).float()
+
+    def _seen(self, voxels: Tensor, layer: int, key: StreamKey) -> Tensor:
+        """A layer (B, D) in flow space as the following ones see it, float32."""
+        address = key.named(f"layer/{layer}", "fill")
+        uniform = address.generator().random((2, *voxels.shape), np.float32)
+        fill, noise = torch.as_tensor(uniform).to(voxels.device)
+        return self.maps.encode(voxels, torch.tensor([layer], device=voxels.device), fill, noise)

@@ -1,0 +1,313 @@
+"""The layer flows of the layerwise scheme: what they see, what they predict, and the way back to MeV."""
+
+from __future__ import annotations
+
+__all__ = ["AllLayers", "LayerFlow", "LayerMaps", "OneLayer"]
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from nflows.flows.base import Flow
+from torch import Tensor
+
+from caloray.flows.conv.build import build_conv, conv_parameters
+from caloray.flows.conv.grid import Grid
+from caloray.geometry import Geometry
+from caloray.io.store import LayerStore
+from caloray.preprocess.conditions import ParticleMap
+from caloray.preprocess.cut import renormalise_and_cut
+from caloray.preprocess.log_logit import LogLogit
+from caloray.preprocess.statistics import TrainingStatistics
+from caloray.rng import StreamKey
+from caloray.schemes.layer_energies import EnergyMaps
+from caloray.schemes.layerwise_config import LayerwiseConfig, layer_name
+from caloray.schemes.symmetry import Turn, draw_turns
+
+ENERGY_FLOOR = 1e-3
+ENERGY_CENTRE = 2.0
+SCALE_MARGIN = 1.0 + 1e-6
+
+
+@dataclass(frozen=True)
+class LayerMaps:
+    """Maps shared by the components; the fitted numbers come from the training split."""
+
+    config: LayerwiseConfig
+    geometry: Geometry
+    statistics: TrainingStatistics
+
+    @cached_property
+    def particle(self) -> ParticleMap:
+        """Incident energy and conditions as the flows see them."""
+        return ParticleMap.of(self.config.conditions, self.statistics.conditions)
+
+    @property
+    def energy_maps(self) -> EnergyMaps:
+        """What the flow of the layer energies needs."""
+        config, statistics = self.config, self.statistics
+        noise = self.geometry.n_layers * config.energy_noise / statistics.min_incident
+        largest = SCALE_MARGIN * (statistics.max_layer_energy + config.energy_noise)
+        return EnergyMaps(
+            flow=config.flows.layer_energies,
+            n_layers=self.geometry.n_layers,
+            particle=self.particle,
+            energy_space=config.energy_space,
+            alpha=config.energy_alpha,
+            voxel_noise=config.energy_noise,
+            threshold=config.threshold,
+            max_ratio=SCALE_MARGIN * (statistics.max_ratio + noise),
+            max_layer_energy=config.max_layer_energy or largest,
+        )
+
+    @cached_property
+    def grid(self) -> Grid:
+        """The layers as images: (r, alpha) with alpha cyclic, or (x, y)."""
+        first, second = self.geometry.layers[0].shape
+        if self.geometry.kind == "cylindrical":
+            return Grid(second, first, cyclic=True, transposed=True)
+        return Grid(first, second)
+
+    @cached_property
+    def maxima(self) -> Tensor:
+        """(L,) float64 largest voxel energy of each layer [MeV], at least the threshold."""
+        found = torch.tensor(self.statistics.voxel_maxima or (1.0,) * self.geometry.n_layers)
+        return found.double().clamp_min(self.config.threshold)
+
+    @property
+    def voxel_map(self) -> LogLogit:
+        """Voxel energies in flow space."""
+        config = self.config
+        return LogLogit(config.alpha, config.threshold, config.fill_mean, config.fill_std, config.voxel_noise)
+
+    def encode(self, voxels: Tensor, layers: Tensor, fill: Tensor, noise: Tensor | None) -> Tensor:
+        """Voxels (n, D) [MeV] of layers (n,) or (1,) in flow space; see :meth:`LogLogit.encode`."""
+        return self.voxel_map.encode(voxels, self._maxima(layers, voxels), fill, noise)
+
+    def decode(self, x: Tensor, layers: Tensor, energies: Tensor) -> Tensor:
+        """Voxels (n, D) [MeV] from flow space, given the layers' energies (n,) [MeV]."""
+        sampled = self.voxel_map.decode(x, self._maxima(layers, x))
+        if self.config.rescale == "renormalise":
+            return renormalise_and_cut(sampled, energies, self.config.threshold)
+        return torch.where(sampled < self.config.threshold, torch.zeros_like(sampled), sampled)
+
+    def scalars(self, incident: Tensor, conditions: Tensor | None, energies: Tensor) -> Tensor:
+        """(n, 2 + P): the particle, then log10(E_layer / MeV + 0.001) - 2."""
+        energy = torch.log10(energies.clamp_min(0.0) + ENERGY_FLOOR) - ENERGY_CENTRE
+        return torch.cat([self.particle.context(incident, conditions), energy[:, None]], dim=1)
+
+    def _maxima(self, layers: Tensor, like: Tensor) -> Tensor:
+        return self.maxima.to(like)[layers.to(like.device)][:, None]
+
+
+@dataclass(frozen=True)
+class LayerFlow(ABC):
+    """What the per-layer flows and the shared one have in common.
+
+    Args:
+        maps: Settings and fitted maps.
+        seed: Seed of initial weights and permutations.
+    """
+
+    maps: LayerMaps
+    seed: int
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """Its name within the scheme."""
+
+    @property
+    @abstractmethod
+    def previous(self) -> int:
+        """Number of previous layers in the context."""
+
+    @property
+    @abstractmethod
+    def scalars(self) -> int:
+        """Number of scalars after them."""
+
+    @property
+    @abstractmethod
+    def layers(self) -> tuple[int, ...]:
+        """Positions of the layers that it reads."""
+
+    @abstractmethod
+    def rows(self, store: LayerStore) -> np.ndarray:
+        """(R, 2) pairs (shower, column of the store) of its targets."""
+
+    @property
+    def features(self) -> int:
+        """Voxels of one layer."""
+        return self.maps.geometry.layer_sizes[0]
+
+    @property
+    def context_features(self) -> int:
+        """Voxels of the previous layers, and the scalars."""
+        return self.previous * self.features + self.scalars
+
+    @property
+    def parameters(self) -> int:
+        """Number of trainable parameters."""
+        return conv_parameters(self.maps.config.flows.layer, self.maps.grid, self.previous, self.scalars)
+
+    def build(self) -> Flow:
+        """A freshly initialised flow; permutations and weights come from the seed."""
+        key = StreamKey(self.seed, self.name, "initialise")
+        return build_conv(self.maps.config.flows.layer, self.maps.grid, self.previous, self.scalars, key)
+
+    def context(
+        self,
+        previous: list[Tensor],
+        layers: Tensor,
+        incident: Tensor,
+        energies: Tensor,
+        conditions: Tensor | None,
+    ) -> Tensor:
+        """The flat context (n, previous * D + scalars).
+
+        Args:
+            previous: Previous layers (n, D) in flow space, oldest first.
+            layers: (n,) or (1,) position of the target layer.
+            incident: (n,) incident energies [MeV].
+            energies: (n,) energies of the target layer [MeV].
+            conditions: (n, P).
+        """
+        del layers
+        scalars = self.maps.scalars(incident, conditions, energies)
+        return torch.cat([*previous, scalars.to(previous[0]) if previous else scalars], dim=1)
+
+    def batch(
+        self,
+        store: LayerStore,
+        rows: np.ndarray,
+        draws: torch.Generator,
+        dtype: torch.dtype = torch.float32,
+    ) -> tuple[Tensor, Tensor]:
+        """A layer in flow space, and its condition: the real previous layers (teacher forcing)."""
+        shower, column = rows[:, 0], rows[:, 1]
+        turn = self._turn(len(rows), draws)
+        target, previous = self._encoded(store, rows, turn, draws, dtype)
+        conditions = self.maps.particle.take(store.conditions, shower)
+        context = self.context(
+            previous,
+            torch.as_tensor(np.array(store.layers)[column]),
+            torch.as_tensor(store.incident_energies[shower]),
+            torch.as_tensor(store.layer_energies[shower, column]),
+            conditions if turn is None else turn.conditions(conditions, self.maps.particle.names),
+        )
+        return target, context.to(dtype)
+
+    def _turn(self, count: int, draws: torch.Generator) -> Turn | None:
+        if self.maps.config.augment == "none":
+            return None
+        return draw_turns(self.maps.config.augment, self.maps.geometry.layers[0].shape, count, draws)
+
+    def _encoded(
+        self,
+        store: LayerStore,
+        rows: np.ndarray,
+        turn: Turn | None,
+        draws: torch.Generator,
+        dtype: torch.dtype,
+    ) -> tuple[Tensor, list[Tensor]]:
+        """The target and its previous layers, oldest first, in flow space; a layer that is not there is 0."""
+        encoded = []
+        for back in range(self.previous + 1):
+            column = rows[:, 1] - back
+            voxels = torch.from_numpy(store.dense(rows[:, 0], column.clip(0))).to(dtype)
+            voxels = voxels if turn is None else turn.layer(voxels)
+            fill = torch.rand(voxels.shape, generator=draws, dtype=dtype)
+            noise = None
+            if self.maps.config.voxel_noise:
+                noise = torch.rand(voxels.shape, generator=draws, dtype=dtype)
+            layers = torch.as_tensor(np.array(store.layers)[column.clip(0)])
+            x = self.maps.encode(voxels, layers, fill, noise)
+            encoded.append(x.where(torch.as_tensor(column >= 0)[:, None], torch.zeros_like(x)))
+        return encoded[0], encoded[:0:-1]
+
+    def _visible(self, store: LayerStore, rows: np.ndarray) -> np.ndarray:
+        """Leave out empty layers where sampling sets them to zero without asking the flow."""
+        if self.maps.config.rescale == "none":
+            return rows
+        visible: np.ndarray = rows[store.layer_energies[rows[:, 0], rows[:, 1]] > 0]
+        return visible
+
+
+@dataclass(frozen=True)
+class OneLayer(LayerFlow):
+    """The flow of one layer.
+
+    Args:
+        layer: Its position.
+    """
+
+    layer: int
+
+    @property
+    def name(self) -> str:
+        """Its name within the scheme."""
+        return layer_name(self.layer)
+
+    @property
+    def previous(self) -> int:
+        """Number of previous layers in the context."""
+        return min(self.layer, self.maps.config.previous)
+
+    @property
+    def scalars(self) -> int:
+        """The particle and the layer's energy."""
+        return self.maps.particle.width + 1
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """The previous layers and its own."""
+        return tuple(range(self.layer - self.previous, self.layer + 1))
+
+    def rows(self, store: LayerStore) -> np.ndarray:
+        """One row per shower."""
+        column = store.layers.index(self.layer)
+        return self._visible(store, np.stack([np.arange(len(store)), np.full(len(store), column)], axis=1))
+
+
+@dataclass(frozen=True)
+class AllLayers(LayerFlow):
+    """One flow for all layers, told by a one-hot code which it draws."""
+
+    name = "layers"
+
+    @property
+    def previous(self) -> int:
+        """Number of previous layers in the context, for every layer."""
+        return self.maps.config.previous
+
+    @property
+    def scalars(self) -> int:
+        """The particle, the layer's energy and its code."""
+        return self.maps.particle.width + 1 + self.maps.geometry.n_layers
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """All layers."""
+        return tuple(range(self.maps.geometry.n_layers))
+
+    def rows(self, store: LayerStore) -> np.ndarray:
+        """Every layer of every shower."""
+        shower, column = np.divmod(np.arange(len(store) * len(store.layers)), len(store.layers))
+        return self._visible(store, np.stack([shower, column], axis=1))
+
+    def context(
+        self,
+        previous: list[Tensor],
+        layers: Tensor,
+        incident: Tensor,
+        energies: Tensor,
+        conditions: Tensor | None,
+    ) -> Tensor:
+        """As in the base class, and the one-hot code (n, L) of the layer at the end."""
+        known = super().context(previous, layers, incident, energies, conditions)
+        code = torch.zeros(len(known), self.maps.geometry.n_layers, dtype=known.dtype, device=known.device)
+        code[:] = torch.nn.functional.one_hot(layers, self.maps.geometry.n_layers).to(code)
+        return torch.cat([known, code], dim=1)
