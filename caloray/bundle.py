@@ -17,9 +17,8 @@ __all__ = ["Bundle", "GoldenReport", "make_golden", "save_bundle", "verify_bundl
 
 import platform
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -60,6 +59,7 @@ from caloray.preprocess.statistics import TrainingStatistics
 from caloray.rng import StreamKey
 from caloray.schemes.build import Scheme, SchemeConfig, build_scheme
 from caloray.schemes.component import Sampled
+from caloray.schemes.draws import one_thread
 from caloray.showers import Showers
 
 GOLDEN_SHOWERS = 16
@@ -201,9 +201,25 @@ class Bundle:
                 model has.
             NumericalError: A component gave no finite number.
         """
+        return self.make_block(energies, seed, block, attempt, conditions).voxels
+
+    def make_block(
+        self,
+        energies: np.ndarray,
+        seed: int,
+        block: int,
+        attempt: int = 0,
+        conditions: np.ndarray | None = None,
+    ) -> Sampled:
+        """What :meth:`sample_block` gives, with the layer energies and the number of vetoed draws."""
         drawn = self.draw(energies, seed, block, attempt, conditions)
-        with _one_thread():
-            return apply(self.file.postprocess, drawn.voxels, drawn.layer_energies, self.geometry)
+        with one_thread():
+            return self.finish(drawn)
+
+    def finish(self, drawn: Sampled) -> Sampled:
+        """Post-processed showers, on the threads that torch has."""
+        steps = self.file.postprocess
+        return replace(drawn, voxels=apply(steps, drawn.voxels, drawn.layer_energies, self.geometry))
 
     def draw(
         self,
@@ -222,9 +238,9 @@ class Bundle:
             require_rows(self.condition_names, conditions, count)
             conditions = None if conditions is None else _filled_up(conditions, self.block_size)
         key = StreamKey(seed, "", "", block, attempt)
-        with _one_thread():
+        with one_thread():
             drawn = self.scheme.sample(self.flows, padded, key, conditions)
-        return Sampled(drawn.voxels[:count], drawn.layer_energies[:count])
+        return drawn.take(slice(count))
 
     def sample(
         self,
@@ -382,13 +398,3 @@ def make_golden(directory: Path) -> GoldenEntry:
 def _filled_up(rows: np.ndarray, size: int) -> np.ndarray:
     """``rows`` with its last one repeated up to ``size``."""
     return np.concatenate([rows, np.repeat(rows[-1:], size - len(rows), axis=0)])
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

@@ -55,8 +55,9 @@ class ClusterConfig(_Section):
         object_store_gb: Shared memory of a local Ray [GB].
         allow_unauthenticated: Join a Ray that other machines can reach although it asks for no token.
         max_trainers: Components that train at the same time, at most; None: as many as CPUs, GPUs and memory
-            have room for. On a running cluster that grows on demand a number is asked for at once, whether
-            there is room or not.
+            have room for on the nodes that are there. On a running cluster that grows on demand a number is
+            asked for at once, whether there is room or not; with None it is asked for no more than its nodes
+            hold now, and does not grow for more trainers: give a number there.
     """
 
     address: str = "local"

@@ -38,7 +38,7 @@ RULES = {
     "incident-energy": "incident energy zero or negative",
     "deposit": "deposit far above the incident energy",
     "condition": "condition not finite",
-    "direction": "direction not of length 1 (incident_directions)",
+    "direction": "direction not of length 1 or not into the calorimeter (incident_directions)",
 }
 DIRECTION = ("direction_x", "direction_y", "direction_z")
 """Components of the unit vector along the particle's momentum; z points into the calorimeter."""
@@ -160,7 +160,8 @@ def check_rows(
     """Find the rows that break a rule; a row may break several.
 
     Rules: NaN or infinity anywhere, a negative voxel, an incident energy that is not positive, a total
-    deposit above ``max_ratio`` times the incident energy, a direction whose length is not 1 within 1e-3.
+    deposit above ``max_ratio`` times the incident energy, a direction whose length is not 1
+    within 1e-3 or whose z is not positive.
 
     Args:
         showers: The rows to look at.
@@ -250,7 +251,7 @@ def _broken(showers: Showers, max_ratio: float) -> dict[str, np.ndarray]:
 
 
 def _broken_conditions(showers: Showers) -> tuple[np.ndarray, np.ndarray]:
-    """Rows with a condition that is not finite, and rows with a direction of another length than 1."""
+    """Rows with a condition that is not finite; rows with a direction that is no unit vector or leads out."""
     wild = np.zeros(len(showers), dtype=bool)
     for values in showers.conditions.values():
         wild |= ~np.isfinite(values)
@@ -258,7 +259,8 @@ def _broken_conditions(showers: Showers) -> tuple[np.ndarray, np.ndarray]:
     if set(DIRECTION) <= set(showers.conditions):
         with np.errstate(over="ignore", invalid="ignore"):
             length = np.sqrt(sum(showers.conditions[name] ** 2 for name in DIRECTION))
-            bent = np.isfinite(length) & (np.abs(length - 1) > LENGTH_SLACK)
+            outward = showers.conditions[DIRECTION[2]] <= 0
+            bent = np.isfinite(length) & ((np.abs(length - 1) > LENGTH_SLACK) | outward)
     return wild, bent
 
 

@@ -72,12 +72,15 @@ def generate(
     blocks_per_shard: BlocksPerShard = None,
     *,
     repeat_energies: Annotated[
-        bool, typer.Option("--repeat-energies", help="Start listed energies again at their end.")
+        bool,
+        typer.Option("--repeat-energies", help="Start listed energies and conditions again at their end."),
     ] = False,
     allow_extrapolation: Annotated[
         bool,
         typer.Option(
-            "--allow-extrapolation", help="Permit energies and conditions outside those trained on."
+            "--allow-extrapolation",
+            help="Permit energies and conditions outside those trained on; without it, conditions may lie "
+            "beyond by 1 % of the width of their range, energies by one part in a million.",
         ),
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and write nothing.")] = False,
@@ -197,6 +200,7 @@ def _result(plan: GenerationPlan, manifest: Manifest, output: Path) -> dict[str,
         "shards": len(manifest.shards),
         "bytes": sum(shard.bytes for shard in manifest.shards),
         "redrawn showers": manifest.created["redraws"]["showers"],
+        "vetoed draws": manifest.created["redraws"].get("vetoed", 0),
         "content digest": manifest.created["content_digest"],
         "backend": ", ".join(
             sorted({m.get("backend", "not recorded") for m in manifest.created["numerics"]})

@@ -14,6 +14,8 @@ from caloray.cli.console import note, print_json, say
 from caloray.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from caloray.geometry import Geometry
     from caloray.io.source import ShowerSource
     from caloray.placement.cells import Cells
@@ -32,7 +34,8 @@ Output = Annotated[
     Path, typer.Option("-o", "--output", help="NAME.parquet (hits), NAME.hdf5, or a directory of shards.")
 ]
 Entry = Annotated[
-    str, typer.Option(help="Where the particle enters: X,Y [mm], centre (of a cell) or recorded.")
+    str | None,
+    typer.Option(help="Where the particle enters: X,Y [mm], centre (of a cell) or recorded; 0,0 if omitted."),
 ]
 Uniform = Annotated[
     bool, typer.Option("--impact-uniform", help="Draw the entry uniformly within one cell, per shower.")
@@ -54,16 +57,22 @@ Coarsen = Annotated[
 Phases = Annotated[Path | None, typer.Option(help="Table (YAML, CSV) of per-layer offsets or of all cells.")]
 Box = Annotated[
     int | None,
-    typer.Option(min=0, help="Cells of the box along x and y; as wide as the grid if omitted, 0 keeps all."),
+    typer.Option(
+        min=0,
+        help="Cells of the box along x and y; as wide as the grid if omitted, 0 keeps all. Not with --back.",
+    ),
 ]
-BoxAround = Annotated[str, typer.Option(help="Middle of the box: entry or track.")]
+BoxAround = Annotated[str | None, typer.Option(help="Middle of the box: entry (if omitted) or track.")]
 Threshold = Annotated[float | None, typer.Option(help="Cells below it are cut [MeV]; 0.1, with --back 0.")]
 Back = Annotated[
-    bool, typer.Option("--back", help="The inverse: placed showers return to the grid around the track.")
+    bool,
+    typer.Option(
+        "--back", help="The inverse: showers return to the grid around the track, as their record says."
+    ),
 ]
 Grid = Annotated[str | None, typer.Option(help="Geometry of that grid; as many cells as the box if omitted.")]
 Split = Annotated[str | None, typer.Option(help="Only this split of a directory of shards.")]
-Seed = Annotated[int, typer.Option(min=0, help="Seed of entries and points.")]
+Seed = Annotated[int | None, typer.Option(min=0, help="Seed of entries and points; 0 if omitted.")]
 Form = Annotated[
     str | None, typer.Option("--format", help="hits, hdf5 or shards; by the output's name if omitted.")
 ]
@@ -74,16 +83,16 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON."
 def place(
     showers: Input,
     output: Output,
-    impact: Entry = "0,0",
+    impact: Entry = None,
     shear: Shear = None,
     coarsen: Coarsen = None,
     phases: Phases = None,
     box: Box = None,
-    box_around: BoxAround = "entry",
+    box_around: BoxAround = None,
     threshold: Threshold = None,
     grid: Grid = None,
     split: Split = None,
-    seed: Seed = 0,
+    seed: Seed = None,
     form: Form = None,
     *,
     impact_uniform: Uniform = False,
@@ -100,10 +109,17 @@ def place(
     from caloray.placement.streams import format_of, open_showers, place_showers, preview
 
     source = open_showers(showers, split)
-    fixed = {"box": box, "around": box_around, "seed": seed, "points": points}
-    fixed |= _entry(impact, uniform=impact_uniform)
+    fixed = {"box": box, "around": box_around or "entry", "seed": seed or 0, "points": points}
+    fixed |= _entry(impact or "0,0", uniform=impact_uniform)
     work: Placing | TakingBack
     if back:
+        told: dict[str, object] = {
+            "--impact": impact,
+            "--impact-uniform": impact_uniform or None,
+            "--box-around": box_around,
+        }
+        told |= {"--shear": shear, "--coarsen": coarsen, "--seed": seed}
+        _require_free(source, [name for name, value in told.items() if value is not None], box)
         work = _back(source, fixed, shear, coarsen, phases, threshold, grid)
     else:
         work = _forward(source, fixed, shear, coarsen, phases, threshold)
@@ -161,7 +177,7 @@ def _forward(
     settings = PlaceSettings.of(
         **fixed | {"box": fixed["box"] or None},
         granularity=granularity,
-        shear=_known_direction(source) if shear is None else shear,
+        shear=_shear_by_default(source) if shear is None else shear,
         threshold=0.1 if threshold is None else threshold,
     )
     cells = _cells(source.geometry, granularity, phases)
@@ -199,9 +215,42 @@ def _back(
     return TakingBack(withdrawal)
 
 
-def _known_direction(source: ShowerSource) -> bool:
+def _require_free(source: ShowerSource, told: Sequence[str], box: int | None) -> None:
+    """Refuse options that the way back could not follow: the input is the box, and its record tells the rest.
+
+    Raises:
+        ConfigError: Naming them.
+    """
+    from caloray.placement.streams import recorded_placement
+
+    if box is not None:
+        raise ConfigError(
+            "--back takes no --box: the box is that of the input",
+            hint="leave --box out; --grid names the output",
+        )
+    if "--impact-uniform" in told:
+        raise ConfigError(
+            "--back takes no --impact-uniform: entries were drawn when the showers were placed",
+            hint="--impact recorded takes those of the input",
+        )
+    if told and recorded_placement(source) is not None:
+        raise ConfigError(
+            f"--back follows the record in the input, which {', '.join(told)} would contradict",
+            hint=f"leave out {', '.join(told)}",
+        )
+
+
+def _shear_by_default(source: ShowerSource) -> bool:
+    """Where directions are known, unless the layers of these showers were moved along the track before."""
+    import json
+
+    from caloray.placement.streams import recorded_placement
     from caloray.placement.track import DIRECTION
 
+    record = json.loads(recorded_placement(source) or "{}")
+    if record.get("settings", {}).get("shear"):
+        note("placed along the track before: layers stay where they are (--shear would move them again)")
+        return False
     return all(name in source.conditions for name in DIRECTION)
 
 

@@ -60,7 +60,7 @@ def _evaluate(settings: RunConfig) -> dict[str, Any]:
 
     def tell(stage: str, done: int, total: int) -> None:
         if done >= total:
-            note(f"evaluation, {stage}: {total} showers")
+            note(f"evaluation, {stage}: " + (f"{total} showers" if total > 1 else "done"))
 
     return evaluate_run(settings, Progress(evaluated=tell))
 

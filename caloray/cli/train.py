@@ -126,7 +126,7 @@ def _say_outline(outline: Outline) -> None:
         "rows/epoch",
         "steps",
         "workers",
-        "GB/worker",
+        "about GB/worker",
         "state",
     )
     alike = [list(parts) for _, parts in groupby(outline.components, key=lambda part: part.kind)]

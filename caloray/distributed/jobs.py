@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from caloray.atomic import write_json
-from caloray.config import RunConfig
+from caloray.config import RunConfig, WorkerConfig
 from caloray.distributed.feed import Feed, fit_statistics
 from caloray.distributed.footprint import sums_only, worker_memory
 from caloray.distributed.loop import ComponentJob
@@ -22,6 +22,8 @@ from caloray.interrupt import StopRequest
 from caloray.io.manifest import Manifest
 from caloray.preprocess.statistics import TrainingStatistics
 from caloray.schemes.build import Scheme, build_scheme
+from caloray.schemes.component import Component
+from caloray.schemes.layerwise_components import LayerFlow
 from caloray.schemes.layerwise_config import layer_name
 from caloray.training.files import ComponentFolder
 from caloray.training.run import TrainRequest
@@ -50,7 +52,10 @@ def component_jobs(
 
 
 def identity_of(config: RunConfig, manifest: Manifest, component: str) -> dict[str, Any]:
-    """What determines a component's result besides its training settings and a warm start."""
+    """What determines a component's result besides its training settings and a warm start.
+
+    The number of workers is added by :func:`component_jobs` where it matters.
+    """
     scheme = config.scheme.model_dump(mode="json")
     names = (component, config.scheme.group_of(component))
     own = next((name for name in names if name in scheme["flows"]), None)
@@ -79,14 +84,14 @@ def _job(
     config: RunConfig, run: RunDirectory, manifest: Manifest, scheme: Scheme, name: str, geometry: Geometry
 ) -> ComponentJob:
     component = scheme.component(name)
-    training = config.training_of(name)
+    training, workers = config.training_of(name), config.workers_of(name)
     after, warm = _source(training.warm_start, name, scheme.components, run.component(name))
     request = TrainRequest(
         component=component,
         config=training,
         directory=run.component(name),
         seed=config.seed,
-        identity=identity_of(config, manifest, name),
+        identity={**identity_of(config, manifest, name), **_shared_batches(component, workers)},
         warm=warm,
     )
     return ComponentJob(
@@ -94,11 +99,18 @@ def _job(
         geometry,
         tuple(component.layers),
         run.stop_file,
-        threads=max(1, int(config.workers_of(name).cpus)),
-        memory=worker_memory(component, training, geometry, manifest.counts),
+        threads=max(1, int(workers.cpus)),
+        memory=worker_memory(component, training, geometry, manifest.counts, workers),
         after=after,
         sums=sums_only(component),
     )
+
+
+def _shared_batches(component: Component, workers: WorkerConfig) -> dict[str, Any]:
+    """The number of workers where it is part of what is trained: BatchNorm sees each worker's rows alone."""
+    if workers.workers > 1 and isinstance(component, LayerFlow):
+        return {"workers": workers.workers}
+    return {}
 
 
 def _source(

@@ -33,7 +33,8 @@ class ComponentOutline:
         context_features: Number of conditioning features.
         rows: Training rows in an epoch, empty layers included.
         steps: Steps of the whole training.
-        memory: Bytes of one worker: libraries, rows, weights and optimizer (an estimate without activations).
+        memory: Bytes of one worker: libraries, rows, weights and optimizer and, without a GPU, activations;
+            an estimate.
         workers: Resources in words.
         state: "finished", "begun" or "new".
         layers: Layers that it reads.
@@ -150,7 +151,7 @@ def _outline(
         context_features=part.context_features,
         rows=rows,
         steps=training.epochs * (rows // max(1, min(training.batch, rows))),
-        memory=worker_memory(part, training, geometry, showers),
+        memory=worker_memory(part, training, geometry, showers, workers),
         workers=f"{workers.workers} x {workers.cpus:g} CPU{gpus}",
         state=_state(run.component(part.name)),
         layers=len(part.layers),

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-__all__ = ["Outcome", "Training", "demand_of", "resources_of"]
+__all__ = ["Outcome", "Training", "demand_of", "reserved", "resources_of"]
 
 import shutil
 import threading
 import uuid
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import ray
 from ray.exceptions import RayError
 from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchTrainer
@@ -17,7 +19,7 @@ from caloray.atomic import digest_json
 from caloray.config import WorkerConfig
 from caloray.distributed.layer_feed import LayerFeed
 from caloray.distributed.loop import ComponentJob, component_loop
-from caloray.distributed.room import CONTROLLER, Demand
+from caloray.distributed.room import CONTROLLER, Demand, fits
 from caloray.errors import CaloRayError, ClusterError
 from caloray.interrupt import StopRequest
 from caloray.training.files import ComponentResult
@@ -72,7 +74,7 @@ class Training(threading.Thread):
         trainer = TorchTrainer(
             component_loop,
             train_loop_config={"job": self.job, "columns": columns},
-            scaling_config=_scaling(self._workers),
+            scaling_config=_scaling(self.job, self._workers),
             run_config=RunConfig(
                 name=name,
                 storage_path=str(storage),
@@ -98,10 +100,30 @@ def demand_of(job: ComponentJob, workers: WorkerConfig) -> Demand:
     return Demand({**resources_of(workers), "memory": memory}, workers.workers)
 
 
-def _scaling(workers: WorkerConfig) -> ScalingConfig:
+def _scaling(job: ComponentJob, workers: WorkerConfig) -> ScalingConfig:
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     return ScalingConfig(
-        num_workers=workers.workers, use_gpu=workers.gpus > 0, resources_per_worker=resources_of(workers)
+        num_workers=workers.workers,
+        use_gpu=workers.gpus > 0,
+        resources_per_worker=reserved(resources_of(workers), job.memory, workers.workers, nodes),
     )
+
+
+def reserved(
+    resources: Mapping[str, float], memory: int, workers: int, nodes: Sequence[Mapping[str, float]]
+) -> dict[str, float]:
+    """What is asked of Ray for each worker: its resources, and its memory where all workers find it.
+
+    The memory is an estimate; a request beyond what the nodes have would wait for ever.
+
+    Args:
+        resources: CPUs and GPUs of a worker, as Ray names them.
+        memory: What it is expected to take [bytes]; 0 where that is not known.
+        workers: Number of workers.
+        nodes: Resources of each node.
+    """
+    wanted = {**resources, "memory": float(memory)}
+    return wanted if memory and fits(nodes, [Demand(wanted, workers)]) else dict(resources)
 
 
 def _run_name(run: Path, job: ComponentJob) -> str:

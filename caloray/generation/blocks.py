@@ -6,13 +6,16 @@ __all__ = ["BlockSampler", "Redraws", "draw_block"]
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from caloray.errors import BundleError, NumericalError
 from caloray.geometry import Geometry
 from caloray.preprocess.condition_range import ConditionRange
+
+if TYPE_CHECKING:
+    from caloray.schemes.component import Sampled
 
 
 class BlockSampler(Protocol):
@@ -48,7 +51,7 @@ class BlockSampler(Protocol):
         """Versions and hardware that decide the last bits."""
         ...
 
-    def sample_block(
+    def make_block(
         self,
         energies: np.ndarray,
         seed: int,
@@ -56,8 +59,8 @@ class BlockSampler(Protocol):
         attempt: int,
         conditions: np.ndarray | None = None,
         /,
-    ) -> np.ndarray:
-        """Showers (n, n_voxels) float32 [MeV] for energies (n,) [MeV] and conditions (n, P).
+    ) -> Sampled:
+        """Showers for energies (n,) [MeV] and conditions (n, P), with their layer energies and vetoes.
 
         Row i depends on nothing but i, its energy and conditions, the seed, the block and the attempt.
         """
@@ -72,14 +75,22 @@ class Redraws:
         rows: Showers that were redrawn at least once.
         draws: Invalid draws that were thrown away.
         attempts: Highest number of redraws that one shower needed.
+        vetoed: Draws of layer energies that the scheme itself threw away, because their sum was above its
+            largest ratio to E_inc, and drew again.
     """
 
     rows: int = 0
     draws: int = 0
     attempts: int = 0
+    vetoed: int = 0
 
     def __add__(self, other: Redraws) -> Redraws:
-        return Redraws(self.rows + other.rows, self.draws + other.draws, max(self.attempts, other.attempts))
+        return Redraws(
+            self.rows + other.rows,
+            self.draws + other.draws,
+            max(self.attempts, other.attempts),
+            self.vetoed + other.vetoed,
+        )
 
 
 @dataclass(frozen=True)
@@ -116,50 +127,71 @@ def draw_block(sampler: BlockSampler, request: BlockRequest) -> tuple[np.ndarray
         NumericalError: Invalid showers that may not be redrawn, or that never became valid.
         BundleError: The model returned another shape than its geometry asks for.
     """
-    voxels, bad, component = _attempt(sampler, request, 0)
+    made = _attempt(sampler, request, 0)
+    voxels, bad, vetoed = made.voxels, made.bad, int(made.vetoes.sum())
     rows = draws = int(bad.sum())
     attempt = 0
     while bad.any():
         if attempt == request.max_attempts:
-            raise _failure(request, voxels, bad, component)
+            raise _failure(request, voxels, bad, made)
         attempt += 1
-        fresh, wrong, component = _attempt(sampler, request, attempt)
-        voxels[bad] = fresh[bad]
-        bad &= wrong
+        made = _attempt(sampler, request, attempt)
+        voxels[bad] = made.voxels[bad]
+        vetoed += int(made.vetoes[bad].sum())
+        bad &= made.bad
         draws += int(bad.sum())
-    return voxels, Redraws(rows, draws, attempt)
+    return voxels, Redraws(rows, draws, attempt, vetoed)
 
 
-def _attempt(
-    sampler: BlockSampler, request: BlockRequest, attempt: int
-) -> tuple[np.ndarray, np.ndarray, str]:
-    """Voxels (k, n_voxels), which of the rows are invalid (k,), and the component to blame if it is known."""
+@dataclass(frozen=True)
+class _Attempt:
+    """The kept rows of one draw.
+
+    Args:
+        voxels: (k, n_voxels) float32 [MeV].
+        bad: (k,) which of them are invalid.
+        vetoes: (k,) draws of layer energies that the scheme threw away.
+        component: The one to blame, if it is known.
+    """
+
+    voxels: np.ndarray
+    bad: np.ndarray
+    vetoes: np.ndarray
+    component: str = ""
+
+
+def _attempt(sampler: BlockSampler, request: BlockRequest, attempt: int) -> _Attempt:
     shape = (len(request.energies), sampler.geometry.n_voxels)
+    none = np.zeros(len(request.keep), dtype=np.int64)
     try:
-        made = sampler.sample_block(
-            request.energies, request.seed, request.block, attempt, request.conditions
-        )
+        made = sampler.make_block(request.energies, request.seed, request.block, attempt, request.conditions)
     except NumericalError as error:
         if request.max_attempts == 0:
             raise _located(error, request) from error
         missing = np.full((len(request.keep), shape[1]), np.nan, dtype=np.float32)
-        return missing, np.ones(len(missing), dtype=bool), str(error.context.get("component", ""))
-    if made.shape != shape:
+        component = str(error.context.get("component", ""))
+        return _Attempt(missing, np.ones(len(missing), dtype=bool), none, component)
+    if made.voxels.shape != shape:
         raise BundleError(
-            f"block {request.block}: the model returned an array of shape {made.shape}, expected {shape}",
+            f"block {request.block}: the model returned an array of shape {made.voxels.shape}, "
+            f"expected {shape}",
             hint="run `caloray model verify` on the bundle",
         )
-    voxels = np.array(made[request.keep], dtype=np.float32)
-    valid = (np.isfinite(voxels) & (voxels >= 0)).all(axis=1)
-    return voxels, np.logical_not(valid), ""
+    voxels = np.array(made.voxels[request.keep], dtype=np.float32)
+    bad = np.logical_not((np.isfinite(voxels) & (voxels >= 0)).all(axis=1))
+    vetoes = none if made.vetoes is None else made.vetoes[request.keep]
+    lost = np.logical_not(np.isfinite(made.layer_energies[request.keep]).all(axis=1))
+    blamed = "layer_energies" if bad.any() and lost[bad].all() else ""
+    return _Attempt(voxels, bad, vetoes, blamed)
 
 
-def _failure(request: BlockRequest, voxels: np.ndarray, bad: np.ndarray, component: str) -> NumericalError:
+def _failure(request: BlockRequest, voxels: np.ndarray, bad: np.ndarray, last: _Attempt) -> NumericalError:
     ids = [request.first_id + int(row) for row in request.keep[bad]]
     faults = voxels[bad]
     negative = int((faults < 0).any(axis=1).sum())
     tried = f" after {request.max_attempts} redraws" if request.max_attempts else ""
-    blamed = f" of component {component}" if component else ""
+    blamed = f" of component {last.component}" if last.component else ""
+    blamed += ", above the scheme's max_ratio in every draw," if blamed and last.vetoes[bad].all() else ""
     shown = ", ".join(str(i) for i in ids[:10]) + (", ..." if len(ids) > 10 else "")
     return NumericalError(
         f"block {request.block}, seed {request.seed}: {len(ids)} showers{blamed} are invalid{tried} "
@@ -168,7 +200,7 @@ def _failure(request: BlockRequest, voxels: np.ndarray, bad: np.ndarray, compone
         block=request.block,
         seed=request.seed,
         ids=ids[:100],
-        component=component,
+        component=last.component,
     )
 
 

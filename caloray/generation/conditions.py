@@ -19,6 +19,7 @@ __all__ = [
 ]
 
 import hashlib
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
@@ -37,6 +38,9 @@ from caloray.preprocess.condition_range import (
 )
 from caloray.rng import StreamKey
 from caloray.showers import DIRECTION
+
+CHECKED = 1_000_000
+"""Directions that are checked before anything is generated."""
 
 _FROZEN = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -126,6 +130,8 @@ class ConditionStream:
         DataError: A file cannot be read, or no longer holds what the plan was made with.
     """
 
+    # Plans made by hand, or by a version that looked less closely, are checked block by block.
+
     def __init__(
         self, specs: Sequence[_AnyCondition], names: Sequence[str], seed: int, block_size: int
     ) -> None:
@@ -136,13 +142,19 @@ class ConditionStream:
         self._tables = [_table(spec) for spec in self._specs]
 
     def block(self, block: int, count: int) -> np.ndarray | None:
-        """Conditions (count, P) float64 of the first ``count`` events of a block; None for no conditions."""
+        """Conditions (count, P) float64 of the first ``count`` events of a block; None for no conditions.
+
+        Raises:
+            ConfigError: Directions that are not of length 1.
+        """
         if not self._names:
             return None
         found: dict[str, np.ndarray] = {}
         for spec, table in zip(self._specs, self._tables, strict=True):
             found |= self._drawn(spec, block) if table is None else self._listed(spec, table, block)
-        return np.stack([found[name][:count] for name in self._names], axis=1)
+        columns = {name: found[name][:count] for name in self._names}
+        require_unit_length(columns)
+        return np.stack(list(columns.values()), axis=1)
 
     def _drawn(self, spec: _AnyCondition, block: int) -> dict[str, np.ndarray]:
         match spec:
@@ -228,8 +240,9 @@ def check_conditions(
         allow_extrapolation: Permit values outside the trained ranges.
 
     Raises:
-        ConfigError: Too few values, values that are not finite or outside the trained range, or directions
-            that are not of length 1.
+        ConfigError: Too few values, values that are not finite or outside the trained range (by more than
+            :data:`caloray.preprocess.condition_range.MARGIN` of its width), directions that are not of
+            length 1, or components of a whole direction drawn one by one.
     """
     extremes: dict[str, np.ndarray] = {}
     listed: dict[str, np.ndarray] = {}
@@ -248,19 +261,28 @@ def check_conditions(
     for item in ranges:
         values = extremes[item.name] if item.name in extremes else listed[item.name]
         require_inside(item, values, allow_extrapolation=allow_extrapolation)
-    fixed = {name: values[:1] for name, values in extremes.items() if values[0] == values[-1]}
-    _require_directions(listed, fixed, specs)
+    whole = set(DIRECTION) <= {item.name for item in ranges}
+    if whole and not any(isinstance(spec, Angles) for spec in specs):
+        _require_directions(listed, extremes, events)
 
 
 def _require_directions(
-    listed: Mapping[str, np.ndarray], fixed: Mapping[str, np.ndarray], specs: Sequence[_AnyCondition]
+    listed: Mapping[str, np.ndarray], extremes: Mapping[str, np.ndarray], events: int
 ) -> None:
-    if any(isinstance(spec, Angles) for spec in specs):
-        return
-    columns: dict[str, np.ndarray] = {**fixed, **listed}
-    lengths = {len(columns[name]) for name in DIRECTION if name in columns}
-    if set(DIRECTION) <= set(columns) and len(lengths) == 1:
-        require_unit_length({name: columns[name] for name in DIRECTION})
+    """Refuse components (all three are given) that do not make unit vectors; lists start again at their end.
+
+    Where lists of different lengths give more than :data:`CHECKED` combinations, the others are checked when
+    they are drawn.
+    """
+    drawn = [name for name in DIRECTION if name in extremes and extremes[name][0] < extremes[name][-1]]
+    if drawn:
+        raise ConfigError(
+            f"{', '.join(drawn)} drawn on its own: the three components must make a vector of length 1",
+            hint="give --theta and --phi, or all three components from a particle list",
+        )
+    columns = {name: extremes[name][:1] if name in extremes else listed[name] for name in DIRECTION}
+    rows = np.arange(min(events, math.lcm(*(len(values) for values in columns.values())), CHECKED))
+    require_unit_length({name: values[rows % len(values)] for name, values in columns.items()})
 
 
 def _names(spec: _AnyCondition, needed: Sequence[str]) -> tuple[str, ...]:

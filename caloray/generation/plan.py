@@ -160,7 +160,8 @@ class GenerationPlan(BaseModel):
         """The command line that makes the showers ``ids`` of this request again."""
         words = ["caloray", "generate", self.bundle or "BUNDLE", "-n", str(self.n), "--seed", str(self.seed)]
         words += ["--energies", _spell(self.energies), "--on-invalid", self.on_invalid]
-        words += ["--repeat-energies"] if getattr(self.energies, "repeat", False) else []
+        lists = (self.energies, *self.conditions)
+        words += ["--repeat-energies"] if any(getattr(spec, "repeat", False) for spec in lists) else []
         words += spell_conditions(self.conditions)
         words += ["--allow-extrapolation"] if self.allow_extrapolation else []
         return shlex.join([*words, "--ids", ",".join(str(i) for i in ids), "-o", "repro"])

@@ -45,7 +45,7 @@ class Receipt:
         sha256: Hash of the file.
         blocks: Content digest of every block, in order.
         layer_energies: Energy of each layer, summed over the showers in float64 [MeV].
-        redraws: Invalid draws that were replaced.
+        redraws: Invalid and vetoed draws that were replaced.
         numerics: Versions and hardware that decide the last bits.
         seconds: Wall time of sampling and writing.
     """

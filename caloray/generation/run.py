@@ -124,6 +124,11 @@ def _created(plan: GenerationPlan, receipts: list[Receipt]) -> dict[str, Any]:
         "plan_digest": plan.digest,
         "bundle_digest": plan.bundle_digest,
         "content_digest": hashlib.sha256(blocks.encode()).hexdigest(),
-        "redraws": {"showers": total.rows, "draws": total.draws, "attempts": total.attempts},
+        "redraws": {
+            "showers": total.rows,
+            "draws": total.draws,
+            "attempts": total.attempts,
+            "vetoed": total.vetoed,
+        },
         "numerics": fingerprints,
     }

@@ -195,6 +195,9 @@ def _late_signature(file: Any, size: int) -> bool:
     return False
 
 
+_CONVERT = {b"PAR1": "Parquet: hits become HDF5 with `caloray place`, shards are read by their directory"}
+
+
 def _describe(head: bytes, size: int) -> tuple[str, str]:
     if size == 0:
         return "empty file (0 bytes)", AGAIN
@@ -206,7 +209,9 @@ def _describe(head: bytes, size: int) -> tuple[str, str]:
         return f"a packed archive ({size} bytes)", "unpack it first"
     if SIGNATURE.startswith(head[: len(SIGNATURE)]):
         return f"truncated to {size} bytes", AGAIN
-    return f"not HDF5 ({size} bytes, starts with {head[:8]!r})", "check the path, or convert the file to HDF5"
+    return f"not HDF5 ({size} bytes, starts with {head[:8]!r})", _CONVERT.get(
+        head[:4], "check the path, or convert the file to HDF5"
+    )
 
 
 def _datasets(path: Path, file: Any) -> tuple[Any, Any]:

@@ -32,6 +32,11 @@ EDGE = 1e-6
 """Slack at the edges of a trained range, relative to its larger end: float32 does not hold 0.1 exactly."""
 MARGIN = 0.01
 """More slack, relative to its width: the outermost of the training particles stand a little inside."""
+ROUNDS = 500
+"""How often a direction is drawn again, and how often one is projected."""
+STARTS = 64
+"""Points from which the last resort sets out."""
+ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -80,17 +85,56 @@ def ranges_of(columns: Mapping[str, np.ndarray], units: Mapping[str, str]) -> tu
 def inside_ranges(ranges: Sequence[ConditionRange], draws: np.random.Generator, count: int) -> np.ndarray:
     """(count, P) float64 conditions inside the trained ranges; a whole direction comes as a unit vector.
 
-    The direction is drawn uniform in z and in azimuth and then cut to the ranges.
+    The direction is drawn uniform in z and in azimuth until it lies inside the ranges; where they leave so
+    little room that this would not end, it is the unit vector in them next to such a draw.
+
+    Raises:
+        ConfigError: There is no unit vector (within 1e-3) in the ranges of the direction.
     """
     low, high = (np.array([getattr(item, end) for item in ranges]) for end in ("low", "high"))
     drawn = low + draws.random((count, len(ranges))) * (high - low)
     names = [item.name for item in ranges]
     if set(DIRECTION) <= set(names):
-        x, y, z = (names.index(name) for name in DIRECTION)
-        sine = np.sqrt(np.clip(1 - drawn[:, z] ** 2, 0, None))
-        azimuth = 2 * np.pi * draws.random(count)
-        drawn[:, x], drawn[:, y] = sine * np.cos(azimuth), sine * np.sin(azimuth)
+        at = [names.index(name) for name in DIRECTION]
+        drawn[:, at] = _directions(low[at], high[at], drawn[:, at[2]], draws)
     return np.asarray(np.clip(drawn, low, high))
+
+
+def _directions(low: np.ndarray, high: np.ndarray, z: np.ndarray, draws: np.random.Generator) -> np.ndarray:
+    """(n, 3) unit vectors between ``low`` (3,) and ``high`` (3,), first tried at ``z`` (n,)."""
+    found = _around(z, draws)
+    for _ in range(ROUNDS):
+        outside = np.flatnonzero(((found < low - ROUNDING) | (found > high + ROUNDING)).any(axis=1))
+        if not outside.size:
+            return found
+        found[outside] = _around(low[2] + draws.random(len(outside)) * (high[2] - low[2]), draws)
+    near = _nearest(_around(low[2] + draws.random(STARTS) * (high[2] - low[2]), draws), low, high)
+    outside = np.flatnonzero(((found < low - ROUNDING) | (found > high + ROUNDING)).any(axis=1))
+    found[outside] = near[np.arange(len(outside)) % len(near)]
+    return found
+
+
+def _around(z: np.ndarray, draws: np.random.Generator) -> np.ndarray:
+    """(n, 3) unit vectors of given z (n,) and any azimuth."""
+    sine = np.sqrt(np.clip(1 - z**2, 0, None))
+    azimuth = 2 * np.pi * draws.random(len(z))
+    return np.stack([sine * np.cos(azimuth), sine * np.sin(azimuth), z], axis=1)
+
+
+def _nearest(points: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """(k, 3) unit vectors in the box, from points (n, 3) outside it; alternating projections."""
+    for _ in range(ROUNDS):
+        points = np.clip(points, low, high)
+        points = points / np.maximum(np.linalg.norm(points, axis=1, keepdims=True), ROUNDING)
+    points = np.clip(points, low, high)
+    found: np.ndarray = points[np.abs(np.linalg.norm(points, axis=1) - 1) <= LENGTH_SLACK]
+    if not len(found):
+        box = ", ".join(f"{a:g} to {b:g}" for a, b in zip(low, high, strict=True))
+        raise ConfigError(
+            f"no direction of length 1 has its x, y and z in the trained ranges {box}",
+            hint="the statistics are damaged; train again, or take the directions from a particle list",
+        )
+    return found
 
 
 def condition_table(

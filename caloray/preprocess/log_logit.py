@@ -5,7 +5,7 @@ With e the largest voxel energy of the layer in the training split,
 .. math:: u = 1 + \tfrac17 \log_{10}(E / (e + 1\,\mathrm{keV}) + 10^{-7}), \qquad x = \mathrm{logit}_\alpha(u)
 
 Empty voxels are filled with log-normal noise far below the readout threshold, and uniform noise may be added
-to all voxels; neither reaches above the threshold what was below it.
+to all voxels; neither lifts an empty voxel above the threshold.
 """
 
 from __future__ import annotations

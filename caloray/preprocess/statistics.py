@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["TrainingStatistics"]
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -76,17 +76,28 @@ class TrainingStatistics:
         ranges = tuple(ConditionRange(name, "", -1.0, 1.0) for name in conditions)
         return TrainingStatistics(1, 1.0, 1.0, 1.0, 1.0, ranges)
 
+    @property
+    def fitted(self) -> bool:
+        """Whether the numbers come from data, not from :meth:`unfitted`."""
+        return replace(self, conditions=()) != TrainingStatistics.unfitted()
+
     def merge(self, other: TrainingStatistics) -> TrainingStatistics:
         """Statistics of both sets of showers.
 
         Raises:
-            DataError: They do not have the same conditions.
+            DataError: They do not have the same conditions, or the largest voxels of other layers.
         """
         if len(self.conditions) != len(other.conditions):
             one, two = (", ".join(c.name for c in item.conditions) or "none" for item in (self, other))
             raise DataError(
                 f"conditions differ between shards: {one}; {two}",
                 hint="ingest files with the same conditions only",
+            )
+        if len(self.voxel_maxima) != len(other.voxel_maxima):
+            raise DataError(
+                f"largest voxels of {len(self.voxel_maxima)} layers in one shard, of "
+                f"{len(other.voxel_maxima)} in another",
+                hint="fit the statistics of all shards in the same way",
             )
         return TrainingStatistics(
             showers=self.showers + other.showers,

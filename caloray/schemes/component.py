@@ -22,10 +22,23 @@ class Sampled:
     Args:
         voxels: (B, n_voxels) float32 voxel energies [MeV]; rows may hold NaN where a flow failed.
         layer_energies: (B, n_layers) float64 energies [MeV] that the layers were drawn for.
+        vetoes: (B,) int64, how many draws of each shower's layer energies the scheme threw away because
+            their sum was above its largest ratio to E_inc; None where it bounds nothing.
     """
 
     voxels: np.ndarray
     layer_energies: np.ndarray
+    vetoes: np.ndarray | None = None
+
+    @property
+    def vetoed(self) -> int:
+        """Draws thrown away in the whole block."""
+        return 0 if self.vetoes is None else int(self.vetoes.sum())
+
+    def take(self, rows: slice | np.ndarray) -> Sampled:
+        """The chosen showers."""
+        vetoes = None if self.vetoes is None else self.vetoes[rows]
+        return Sampled(self.voxels[rows], self.layer_energies[rows], vetoes)
 
 
 class Component(Protocol):

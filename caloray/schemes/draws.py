@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["latent", "require_some_finite"]
+__all__ = ["latent", "one_thread", "require_some_finite"]
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from nflows.flows.base import Flow
@@ -16,6 +19,17 @@ def latent(key: StreamKey, shape: tuple[int, int], flow: Flow) -> Tensor:
     """Standard normal numbers (B, D) drawn on the host, in the dtype and on the device of the flow."""
     weight = next(flow.parameters())
     return torch.as_tensor(key.generator().standard_normal(shape), dtype=weight.dtype).to(weight.device)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch on one thread meanwhile, so that the number of cores changes no bit."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def require_some_finite(x: Tensor, what: str, key: StreamKey) -> None:

@@ -27,6 +27,7 @@ from caloray.schemes.inductive_components import (
 )
 from caloray.schemes.inductive_config import InductiveConfig
 from caloray.schemes.layer_energies import LayerEnergies, sample_layer_energies
+from caloray.schemes.symmetry import require_turnable
 
 COMPONENTS = ("layer_energies", "first_layer", "next_layer")
 
@@ -42,8 +43,8 @@ class InductiveScheme:
         seed: Seed of initial weights and permutations.
 
     Raises:
-        ConfigError: The geometry is ragged, rotation was asked for on a Cartesian grid or with a direction,
-            or a condition is not in the data.
+        ConfigError: The geometry is ragged, rotation was asked for on a Cartesian grid or with a condition
+            that may turn, or a condition is not in the data.
     """
 
     config: InductiveConfig
@@ -63,12 +64,7 @@ class InductiveScheme:
                 f"scheme.augment: rotate needs a cylindrical geometry, not {self.geometry.name}",
                 hint="set scheme.augment: none",
             )
-        turned = set(self.config.conditions) & {"direction_x", "direction_y"}
-        if self.config.augment == "rotate" and turned:
-            raise ConfigError(
-                f"scheme.augment: rotate turns showers but not their condition {', '.join(sorted(turned))}",
-                hint="set scheme.augment: none for a model with directions",
-            )
+        require_turnable(self.config.augment, self.config.conditions)
         for name in COMPONENTS:
             part = self.component(name)
             step: int = getattr(self.config.flows, name).autoregressive_step

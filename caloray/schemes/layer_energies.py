@@ -36,6 +36,7 @@ class EnergyMaps:
         threshold: Sampled layer energies below it become zero [MeV].
         max_ratio: Scale of the unit space, the largest E_tot / E_inc that noisy rows reach.
         max_layer_energy: Scale of the absolute space [MeV].
+        noise_free: Take the noise's mean away from sampled energies above the threshold.
     """
 
     flow: MAFConfig
@@ -47,6 +48,7 @@ class EnergyMaps:
     threshold: float
     max_ratio: float
     max_layer_energy: float
+    noise_free: bool = False
 
     def encode(self, energies: Tensor, incident: Tensor) -> Tensor:
         """Layer energies (n, L) [MeV], noise added, in flow space; ``incident`` (n,) [MeV]."""
@@ -57,13 +59,19 @@ class EnergyMaps:
         return logit(shares, self.alpha)
 
     def decode(self, x: Tensor, incident: Tensor) -> Tensor:
-        """Layer energies (n, L) [MeV] from flow space; energies below the threshold are zero."""
+        """Layer energies (n, L) [MeV] from flow space; energies below the threshold are zero.
+
+        What reaches the threshold with its noise stays at or above it without.
+        """
         shares = expit(x, self.alpha)
         if self.energy_space == "unit":
             energies = from_unit_space(shares, incident, self.max_ratio)
         else:
             energies = shares * self.max_layer_energy
-        return torch.where(energies < self.threshold, torch.zeros_like(energies), energies)
+        below = energies < self.threshold
+        if self.noise_free:
+            energies = (energies - 0.5 * self.voxel_noise).clamp_min(self.threshold)
+        return torch.where(below, torch.zeros_like(energies), energies)
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,8 @@ import torch
 from nflows.flows.base import Flow
 from torch import Tensor
 
-from caloray.errors import ConfigError
+from caloray.errors import ConfigError, NumericalError
 from caloray.geometry import Geometry
-from caloray.preprocess.conditions import DIRECTION
 from caloray.preprocess.statistics import TrainingStatistics
 from caloray.rng import StreamKey
 from caloray.schemes.component import Component, Sampled
@@ -23,6 +22,7 @@ from caloray.schemes.draws import latent, require_some_finite
 from caloray.schemes.layer_energies import LayerEnergies, sample_layer_energies
 from caloray.schemes.layerwise_components import AllLayers, LayerFlow, LayerMaps, OneLayer
 from caloray.schemes.layerwise_config import LayerwiseConfig, layer_name
+from caloray.schemes.symmetry import require_symmetric, require_turnable
 
 ENERGIES = "layer_energies"
 SHARED = "layers"
@@ -40,7 +40,8 @@ class LayerwiseScheme:
 
     Raises:
         ConfigError: The geometry is ragged or not divided by the flow's windows, the augmentation does not
-            suit its axes, or a condition is not in the data.
+            suit its axes or the conditions, a condition is not in the data, or the statistics were gathered
+            without the largest voxels.
     """
 
     config: LayerwiseConfig
@@ -57,20 +58,10 @@ class LayerwiseScheme:
                 f"{sorted({layer.shape for layer in geometry.layers})}",
                 hint="use dataset 2 or 3, or a Cartesian grid",
             )
-        wanted = {"rotate": "cylindrical", "flip": "cartesian"}.get(augment, geometry.kind)
-        if geometry.kind != wanted:
-            raise ConfigError(
-                f"scheme.augment: {augment} needs a {wanted} geometry, {geometry.name} is {geometry.kind}",
-                hint="rotate is for (alpha, r) layers, flip for (x, y) layers, none for any",
-            )
-        seen = {*self.config.conditions} & {*DIRECTION[:2]}
-        if seen and (augment == "rotate" or (augment == "flip" and len(seen) == 1)):
-            raise ConfigError(
-                f"scheme.augment: {augment} turns showers but not their condition {', '.join(sorted(seen))}",
-                hint="name both direction_x and direction_y and use flip, or set scheme.augment: none",
-            )
+        require_symmetric(augment, geometry)
+        require_turnable(augment, self.config.conditions)
         self.config.flows.layer.require(self.maps.grid)
-        _ = self.maps.particle
+        _ = self.maps.particle, self.maps.maxima
         step = self.config.flows.layer_energies.autoregressive_step
         if 1 < step >= geometry.n_layers:
             raise ConfigError(
@@ -144,7 +135,7 @@ class LayerwiseScheme:
             others = None
             if conditions is not None:
                 others = torch.as_tensor(conditions, dtype=torch.float64, device=device)
-            energies = self._energies(flows[ENERGIES], energies_in, others, key)
+            energies, vetoes = self._energies(flows[ENERGIES], energies_in, others, key)
             out = np.empty((len(incident), self.geometry.n_voxels), dtype=np.float32)
             window: list[Tensor] = []
             for layer in range(self.geometry.n_layers):
@@ -153,28 +144,43 @@ class LayerwiseScheme:
                 voxels = self._layer(part, flows[part.name], window, layer, scalars, key)
                 out[:, self.geometry.span(layer)] = voxels.cpu().numpy()
                 window = [*window, self._seen(voxels, layer, key)][-self.config.previous :]
-        return Sampled(out, energies.cpu().numpy())
+        return Sampled(out, energies.cpu().numpy(), None if vetoes is None else vetoes.cpu().numpy())
 
     def _drawing(self, layer: int) -> LayerFlow:
         if self.config.network == "shared":
             return AllLayers(self.maps, self.seed)
         return OneLayer(self.maps, self.seed, layer)
 
-    def _energies(self, flow: Flow, incident: Tensor, conditions: Tensor | None, key: StreamKey) -> Tensor:
-        """Layer energies (B, L) [MeV]; rows above the largest ratio are drawn again, at last become NaN."""
+    def _energies(
+        self, flow: Flow, incident: Tensor, conditions: Tensor | None, key: StreamKey
+    ) -> tuple[Tensor, Tensor | None]:
+        """Layer energies (B, L) [MeV] and how many draws of each row (B,) were above the largest ratio.
+
+        Those are drawn again; a row whose last draw is above it becomes NaN.
+        """
         part = LayerEnergies(self.maps.energy_maps, self.seed)
         energies = sample_layer_energies(part, flow, incident, conditions, key)
         limit = self.config.max_ratio
         if limit is None:
-            return energies
+            return energies, None
+        above = energies.sum(dim=1) > limit * incident
+        vetoes = above.long()
         for attempt in range(1, self.config.veto_attempts):
-            above = energies.sum(dim=1) > limit * incident
             if not bool(above.any()):
-                return energies
+                break
             again = sample_layer_energies(part, flow, incident, conditions, key, f"veto/{attempt}")
             energies = torch.where(above[:, None], again, energies)
-        above = energies.sum(dim=1) > limit * incident
-        return energies.where(torch.logical_not(above)[:, None], torch.nan)
+            above = energies.sum(dim=1) > limit * incident
+            vetoes += above
+        kept = energies.where(torch.logical_not(above)[:, None], torch.nan)
+        if bool(above.any()) and not bool(kept.isfinite().any()):
+            raise NumericalError(
+                f"component {ENERGIES}: no shower of block {key.block}, seed {key.seed}, attempt "
+                f"{key.attempt} came below max_ratio {limit:g} in {self.config.veto_attempts} draws",
+                hint="scheme.max_ratio is too small for these energies, or the flow is badly trained",
+                component=ENERGIES,
+            )
+        return kept, vetoes
 
     def _layer(
         self,

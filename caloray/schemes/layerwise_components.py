@@ -13,6 +13,7 @@ import torch
 from nflows.flows.base import Flow
 from torch import Tensor
 
+from caloray.errors import ConfigError
 from caloray.flows.conv.build import build_conv, conv_parameters
 from caloray.flows.conv.grid import Grid
 from caloray.geometry import Geometry
@@ -60,6 +61,7 @@ class LayerMaps:
             threshold=config.threshold,
             max_ratio=SCALE_MARGIN * (statistics.max_ratio + noise),
             max_layer_energy=config.max_layer_energy or largest,
+            noise_free=True,
         )
 
     @cached_property
@@ -72,9 +74,21 @@ class LayerMaps:
 
     @cached_property
     def maxima(self) -> Tensor:
-        """(L,) float64 largest voxel energy of each layer [MeV], at least the threshold."""
-        found = torch.tensor(self.statistics.voxel_maxima or (1.0,) * self.geometry.n_layers)
-        return found.double().clamp_min(self.config.threshold)
+        """(L,) float64 largest voxel energy of each layer [MeV], at least the threshold.
+
+        Raises:
+            ConfigError: They were not gathered, or for another number of layers.
+        """
+        found, layers = self.statistics.voxel_maxima, self.geometry.n_layers
+        if not self.statistics.fitted:
+            found = (1.0,) * layers
+        if len(found) != layers:
+            raise ConfigError(
+                f"scheme layerwise: the statistics hold the largest voxel of {len(found)} layers, geometry "
+                f"{self.geometry.name} has {layers}",
+                hint="fit the statistics again, with voxel_maxima",
+            )
+        return torch.tensor(found, dtype=torch.float64).clamp_min(self.config.threshold)
 
     @property
     def voxel_map(self) -> LogLogit:
@@ -89,9 +103,13 @@ class LayerMaps:
     def decode(self, x: Tensor, layers: Tensor, energies: Tensor) -> Tensor:
         """Voxels (n, D) [MeV] from flow space, given the layers' energies (n,) [MeV]."""
         sampled = self.voxel_map.decode(x, self._maxima(layers, x))
-        if self.config.rescale == "renormalise":
-            return renormalise_and_cut(sampled, energies, self.config.threshold)
-        return torch.where(sampled < self.config.threshold, torch.zeros_like(sampled), sampled)
+        below = sampled < self.config.threshold
+        if self.config.rescale == "none":
+            return sampled.masked_fill(below, 0.0)
+        # First of all the filling goes, or a layer that has to be scaled up would turn it into hits; its
+        # largest voxel stays, to take the layer's energy where nothing else would.
+        filling = below & (sampled < sampled.amax(dim=1, keepdim=True))
+        return renormalise_and_cut(sampled.masked_fill(filling, 0.0), energies, self.config.threshold)
 
     def scalars(self, incident: Tensor, conditions: Tensor | None, energies: Tensor) -> Tensor:
         """(n, 2 + P): the particle, then log10(E_layer / MeV + 0.001) - 2."""

@@ -7,13 +7,14 @@ __all__ = ["LayerwiseConfig", "LayerwiseFlows", "layer_name"]
 import re
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from caloray.flows.conv.build import ConvFlowConfig
 from caloray.flows.maf import MAFConfig
 from caloray.flows.spline import SplineConfig
 
 LAYER = re.compile(r"layer_\d{2,}")
+FILL_WIDTHS = 3.0
 
 
 def layer_name(layer: int) -> str:
@@ -55,9 +56,10 @@ class LayerwiseConfig(BaseModel):
         voxel_noise: Upper end of the uniform noise on every voxel in training [MeV]; its mean is taken away
             from what is sampled.
         energy_noise: Upper end of the uniform noise on every layer energy in training [MeV]; it gives empty
-            layers a place of finite width.
+            layers a place of finite width, and its mean is taken away from what is sampled.
         fill_mean: Median of the log-normal filling of empty voxels [MeV].
-        fill_std: Its standard deviation in decades.
+        fill_std: Its standard deviation in decades; three of them above the median the filling still lies
+            below the threshold.
         alpha: Margin of the voxels' logit map.
         energy_alpha: Margin of the layer energies' logit map.
         energy_space: "unit": shares of what is left, the total relative to E_inc; "absolute": shares of the
@@ -69,7 +71,8 @@ class LayerwiseConfig(BaseModel):
         rescale: "renormalise": each layer is scaled and cut so that it sums to its drawn energy exactly;
             "none": voxels below the threshold are cut (published for the CaloChallenge).
         augment: "rotate" turns and mirrors each training row in alpha (cylindrical), "flip" mirrors it in x
-            and y and exchanges them (Cartesian); each row on its own, directions along with the voxels.
+            and y and exchanges them (Cartesian); each row on its own, directions and places of entry
+            (impact_x, impact_y) along with the voxels. Of other conditions only theta goes with it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -92,6 +95,16 @@ class LayerwiseConfig(BaseModel):
     veto_attempts: int = Field(20, ge=1)
     rescale: Literal["renormalise", "none"] = "renormalise"
     augment: Literal["none", "rotate", "flip"] = "none"
+
+    @model_validator(mode="after")
+    def _filling_fits_below_the_threshold(self) -> LayerwiseConfig:
+        upper = self.fill_mean * 10 ** min(FILL_WIDTHS * self.fill_std, 300.0)
+        if upper > self.threshold:
+            raise ValueError(
+                f"threshold: {self.threshold:g} MeV is below the filling of empty voxels, which reaches "
+                f"fill_mean * 10^(3 fill_std) = {upper:.3g} MeV; lower fill_mean or fill_std"
+            )
+        return self
 
     @property
     def component_groups(self) -> tuple[str, ...]:

@@ -2,7 +2,8 @@
 
 Batch normalisation sees each worker's share of a batch. Its running statistics are those of rank 0, which
 the wrapper sends to the others before every step; on GPUs the launcher may let the workers share the
-statistics of the whole batch. Ranks may thus differ in a validation loss by a little, and rank 0's counts.
+statistics of the whole batch. Layers that are set from data once are set by rank 0, from the whole first
+batch. Ranks may thus differ in a validation loss by a little, and rank 0's counts.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ import math
 import resource
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -170,7 +170,8 @@ class _Loop:
     def _begin(self) -> None:
         """The flow before its first step: a warm start, then what is to be set from data, on rank 0 alone.
 
-        Comes before the wrapper, which gives rank 0's parameters and buffers to the other workers.
+        Comes before the wrapper, which gives rank 0's parameters and buffers to the other workers. The data
+        are the whole first batch as a single worker would see it, however many share it.
         """
         if self.request.warm is not None:
             self.warm = start_from(self.flow, self.request.warm)
@@ -180,7 +181,8 @@ class _Loop:
         key = StreamKey(self.request.seed, self.request.component.name, "initialise-from-data")
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(key.seed64())
-            initialise_flow(self.flow, *(self._to(part) for part in self.plan.training_batch(0, 0)))
+            whole = replace(self.plan, rank=0, world=1)
+            initialise_flow(self.flow, *(self._to(part) for part in whole.training_batch(0, 0)))
 
     def run(self) -> ComponentResult:
         """Train to the end."""

@@ -105,6 +105,15 @@ def test_entries(fine, tmp_path):
         assert refused(fine, "-o", tmp_path / "a.parquet", *words).exit_code == 78
 
 
+def test_layers_are_moved_once(fine, tmp_path):
+    first = facts_of(fine, "-o", tmp_path / "there.parquet", "--coarsen", 1)
+    again = facts_of(tmp_path / "there.parquet", "-o", tmp_path / "again.parquet", "--coarsen", 3)
+    assert first["settings"]["shear"] is True
+    assert again["settings"]["shear"] is False
+    asked = facts_of(tmp_path / "there.parquet", "-o", tmp_path / "b.parquet", "--coarsen", 3, "--shear")
+    assert asked["settings"]["shear"] is True
+
+
 def test_there_and_back(fine, tmp_path):
     options = ("--coarsen", 1, "--impact", "3.392222,-1.696111", "--no-shear", "--threshold", 0)
     facts_of(fine, "-o", tmp_path / "there.parquet", *options)
@@ -112,6 +121,26 @@ def test_there_and_back(fine, tmp_path):
     assert facts["settings"]["inverse"] is True
     with h5py.File(fine) as one, h5py.File(tmp_path / "back.hdf5") as other:
         np.testing.assert_array_equal(one["showers"][:], other["showers"][:])
+
+
+def test_back_takes_no_options_that_it_would_not_follow(fine, tmp_path):
+    facts_of(fine, "-o", tmp_path / "there.parquet", "--coarsen", 1, "--no-shear", "--threshold", 0)
+    back = (tmp_path / "there.parquet", "-o", tmp_path / "back.hdf5", "--back")
+    for words in (
+        ("--impact", "0,0"),
+        ("--no-shear",),
+        ("--coarsen", 1),
+        ("--seed", 0),
+        ("--box-around", "entry"),
+    ):
+        error = refused(*back, *words)
+        assert error.exit_code == 78
+        assert words[0].replace("no-", "") in error.message
+    assert "no --impact-uniform" in refused(*back, "--impact-uniform").message
+    for showers in (tmp_path / "there.parquet", fine):
+        assert "no --box" in refused(showers, *back[1:], "--box", 30).message
+    assert not (tmp_path / "back.hdf5").exists()
+    facts_of(*back, "--points", "--threshold", 0.01)
 
 
 def test_back_from_showers_that_no_record_describes(fine, tmp_path):
@@ -151,7 +180,7 @@ def test_other_input(fine, tmp_path):
     write_challenge(tmp_path / "ds2.hdf5", ds2, [Showers([1e3], np.ones((1, ds2.n_voxels)), [0])])
     assert "cylindrical" in refused(tmp_path / "ds2.hdf5", *out).message
     flat = write(tmp_path / "flat.hdf5", direction=(1.0, 0.0, 0.0))
-    assert "90.0 degrees" in refused(flat, *out).message
+    assert "not into the calorimeter" in refused(flat, *out).message
     bad = write(tmp_path / "bad.hdf5")
     with h5py.File(bad, "r+") as file:
         file["showers"][1, 100_000] = np.nan

@@ -14,6 +14,7 @@ from caloray.config import WorkerConfig
 from caloray.distributed import room as rooms
 from caloray.distributed import train as module
 from caloray.distributed.room import Demand, Room, fits
+from caloray.distributed.trainer import demand_of, reserved
 from caloray.errors import ClusterError, ConfigError, InterruptedRunError, NumericalError
 from caloray.interrupt import StopRequest
 from caloray.tracking import NullTracker
@@ -29,6 +30,8 @@ ONE = Demand({"CPU": 1.0})
         ([{"CPU": 2.0}], [ONE, ONE, ONE], False),
         ([{"CPU": 1.0}, {"CPU": 1.0}], [Demand({"CPU": 1.0}, 2)], True),
         ([{"CPU": 1.0}, {"CPU": 1.0}], [Demand({"CPU": 2.0})], False),
+        ([{"CPU": 1.0}], [Demand({"CPU": 1.0}, 2)], False),
+        ([{"CPU": 1.0}, {"CPU": 1.0}], [Demand({"CPU": 1.0}, 3)], False),
         ([{"CPU": 8.0, "GPU": 1.0}], [Demand({"CPU": 1.0, "GPU": 0.25})] * 4, True),
         ([{"CPU": 8.0, "GPU": 1.0}], [Demand({"CPU": 1.0, "GPU": 0.25})] * 5, False),
         ([{"CPU": 8.0}], [Demand({"CPU": 1.0, "GPU": 0.25})], False),
@@ -39,6 +42,23 @@ ONE = Demand({"CPU": 1.0})
 )
 def test_what_fits(nodes: Any, demands: Any, expected: bool) -> None:
     assert fits(nodes, demands) is expected
+
+
+def test_what_a_trainer_takes() -> None:
+    job: Any = SimpleNamespace(memory=3 << 30)
+    demand = demand_of(job, WorkerConfig(workers=2, cpus=0.5, gpus=0.25))
+    assert demand == Demand({"CPU": 0.5, "GPU": 0.25, "memory": float((3 << 30) + rooms.CONTROLLER)}, 2)
+    assert not fits([{"CPU": 8.0, "GPU": 1.0, "memory": 6.5e9}], [demand])
+    assert fits([{"CPU": 8.0, "GPU": 1.0, "memory": 8e9}], [demand])
+
+
+def test_memory_is_asked_of_ray_where_it_is_there() -> None:
+    node = {"CPU": 4.0, "memory": 8e9}
+    one = {"CPU": 1.0}
+    assert reserved(one, 3_000_000_000, 2, [node]) == {"CPU": 1.0, "memory": 3e9}
+    assert reserved(one, 5_000_000_000, 2, [node]) == one, "it would wait for ever"
+    assert reserved(one, 5_000_000_000, 2, [node, node]) == {"CPU": 1.0, "memory": 5e9}
+    assert reserved(one, 0, 1, [node]) == one
 
 
 def test_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:

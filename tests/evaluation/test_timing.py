@@ -10,12 +10,14 @@ import torch
 from threadpoolctl import threadpool_info
 
 from caloray.bundle import Bundle
+from caloray.calibration.rewrite import with_postprocess
 from caloray.errors import ConfigError, DataError, GeometryError
 from caloray.evaluation import timing
 from caloray.evaluation.parameters import count_parameters
 from caloray.evaluation.timing import SCHEMA, TimingSettings, add_geant4, time_bundle
 from caloray.io.challenge import write_challenge
 from caloray.io.origin import geant4_time
+from caloray.postprocess.renormalise import Renormalise
 
 SAMPLE = Path(__file__).parents[2] / "data" / "geant4_par04_ds2.hdf5"
 QUICK = TimingSettings(batches=(1, 3, 20), repetitions=2, limit=1.5)
@@ -60,6 +62,17 @@ def test_structure(record, bundle_path):
     peaks = [item["peak_memory_mb"] for item in record["measurements"]]
     assert peaks == sorted(peaks)
     json.dumps(record, allow_nan=False)
+
+
+def test_what_is_timed_is_the_whole_way_of_the_bundle(bundle_path, tmp_path):
+    """Post-processing included: the threshold of the step is in the showers."""
+    made = with_postprocess(bundle_path, tmp_path / "made", (Renormalise(threshold=200.0),))
+    plain, corrected = (
+        timing._drawing(bundle, (2e3, 4e4), 1)(8, 0) for bundle in (Bundle.load(bundle_path), made)
+    )
+    assert (plain[plain > 0] < 200.0).any()
+    assert (corrected[corrected > 0] >= 200.0).all()
+    assert (corrected > 0).any()
 
 
 def test_parameters_are_those_of_the_flows(record, toy, bundle_path):

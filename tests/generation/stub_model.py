@@ -67,6 +67,14 @@ class StubModel:
                 voxels[row, 3] = self.fault
         return voxels
 
+    def make_block(self, *request: object) -> types.SimpleNamespace:
+        voxels = self.sample_block(*request)  # type: ignore[arg-type]
+        energies = np.ones((len(voxels), 3))
+        return types.SimpleNamespace(voxels=voxels, layer_energies=energies, vetoes=self.vetoes(*request))
+
+    def vetoes(self, *request: object) -> np.ndarray | None:
+        return None
+
 
 if __name__ == "__main__":
     module = types.ModuleType("caloray.bundle")  # the real one would load torch, which takes seconds

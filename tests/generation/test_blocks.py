@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -61,6 +62,38 @@ def test_rows_that_are_not_wanted_are_not_judged(stub: Any) -> None:
     assert redraws == Redraws()
 
 
+class Vetoing:
+    """Row i is drawn i times too often at every attempt; those of ``lost`` never come below the ratio."""
+
+    def __init__(self, stub: Any, lost: tuple[int, ...] = (), attempts: int = 1) -> None:
+        self.inner = stub.StubModel({(2, row): attempts for row in lost})
+        self.geometry, self.block_size = self.inner.geometry, self.inner.block_size
+        self.digest, self.energy_range = self.inner.digest, self.inner.energy_range
+
+    def make_block(self, energies: np.ndarray, *request: Any) -> Any:
+        made = self.inner.make_block(energies, *request)
+        made.vetoes = np.arange(len(energies))
+        made.layer_energies[np.isnan(made.voxels).any(axis=1)] = np.nan
+        return made
+
+
+def test_vetoes_are_counted_for_wanted_rows_and_for_the_draws_that_replace_others(stub: Any) -> None:
+    _, redraws = draw_block(Vetoing(stub), request())
+    assert redraws == Redraws(vetoed=sum(range(8)))
+    _, redraws = draw_block(Vetoing(stub), request(keep=[1, 4]))
+    assert redraws == Redraws(vetoed=5)
+    _, redraws = draw_block(Vetoing(stub, (3, 5), attempts=2), request(10))
+    assert redraws == Redraws(2, 4, 2, vetoed=28 + 8 + 8)
+    assert redraws + Redraws(vetoed=2) == Redraws(2, 4, 2, vetoed=46)
+
+
+def test_a_shower_that_stays_above_the_ratio_is_told_as_such(stub: Any) -> None:
+    told = r"1 showers of component layer_energies, above the scheme's max_ratio in every draw, are invalid"
+    with pytest.raises(NumericalError, match=told) as caught:
+        draw_block(Vetoing(stub, (3,)), request())
+    assert caught.value.context["component"] == "layer_energies"
+
+
 class Raising:
     """A model whose component gives up at attempt 0."""
 
@@ -69,12 +102,12 @@ class Raising:
         self.geometry, self.block_size = self.inner.geometry, self.inner.block_size
         self.digest, self.energy_range = self.inner.digest, self.inner.energy_range
 
-    def sample_block(
+    def make_block(
         self, energies: np.ndarray, seed: int, block: int, attempt: int = 0, conditions: Any = None
-    ) -> np.ndarray:
+    ) -> Any:
         if attempt == 0:
             raise NumericalError("spline of layer 3 gave NaN", component="next-layer")
-        return np.asarray(self.inner.sample_block(energies, seed, block, attempt))
+        return self.inner.make_block(energies, seed, block, attempt)
 
 
 def test_an_error_of_a_component_keeps_its_name_and_gains_the_place(stub: Any) -> None:
@@ -92,10 +125,10 @@ def test_an_error_of_a_component_can_be_redrawn(stub: Any) -> None:
 
 def test_a_model_of_another_shape_is_refused(stub: Any) -> None:
     class Short(Raising):
-        def sample_block(
+        def make_block(
             self, energies: np.ndarray, seed: int, block: int, attempt: int = 0, conditions: Any = None
-        ) -> np.ndarray:
-            return np.zeros((len(energies), 35), np.float32)
+        ) -> Any:
+            return SimpleNamespace(voxels=np.zeros((len(energies), 35), np.float32))
 
     with pytest.raises(BundleError, match=r"shape \(8, 35\), expected \(8, 36\)"):
         draw_block(Short(stub), request())

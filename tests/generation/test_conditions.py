@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -95,11 +96,38 @@ PLAIN_DIGEST = "d37c9aaac43072eb19056ca5bb76a73aa23ec84acae11700cc329de5f0221836
             parse_conditions(["age=1", "direction_x=0", "direction_y=0", "direction_z=0.9"]),
             r"length 0\.9",
         ),
+        (
+            parse_conditions(["age=1", "direction_x=0:0.7", "direction_y=-0.1:0.1", "direction_z=0.7:1"]),
+            "direction_x, direction_y, direction_z drawn on its own",
+        ),
+        (
+            parse_conditions(["age=1", "direction_x=0", "direction_y=0,0", "direction_z=0.7:1"], repeat=True),
+            "direction_z drawn on its own",
+        ),
+        (
+            parse_conditions(["age=1", "direction_x=0,0.6", "direction_y=0", "direction_z=1,"], repeat=True),
+            r"row 1 has length 1\.166",
+        ),
     ],
 )
 def test_requests_that_the_model_cannot_serve(tilted: Any, conditions: list[Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         make_plan(tilted, 20, conditions=conditions)
+
+
+def test_lists_of_different_lengths_make_directions(tilted: Any) -> None:
+    words = ["age=1", "direction_x=0,0.6,-0.6", "direction_y=0", "direction_z=1,0.8,0.8,1,0.8,0.8"]
+    plan = make_plan(tilted, 20, conditions=parse_conditions(words, repeat=True))
+    table = ConditionStream(plan.conditions, (*DIRECTION, "age"), 7, 8).block(1, 8)
+    assert table is not None
+    np.testing.assert_allclose((table[:, :3] ** 2).sum(axis=1), 1)
+
+
+def test_every_block_of_directions_is_checked() -> None:
+    """A plan from elsewhere may hold what :func:`make_plan` refuses."""
+    specs = [UniformCondition(name=name, min=0.1, max=0.9) for name in DIRECTION]
+    with pytest.raises(ConfigError, match=r"direction in row .* has length"):
+        ConditionStream(specs, DIRECTION, 7, 8).block(0, 8)
 
 
 def test_extrapolation_is_possible_where_it_is_asked_for(tilted: Any) -> None:
@@ -263,6 +291,34 @@ def test_part_of_a_direction_is_enough_for_a_model_with_part_of_it(stub: Any) ->
     model.conditions = (BEAM[2],)
     assert make_plan(model, 5, conditions=parse_conditions([], "10:20")).n == 5
     assert make_plan(model, 5, conditions=[UniformCondition(name="direction_z", min=0.8, max=1)]).n == 5
+
+
+def test_the_command_of_an_error_makes_the_same_showers(
+    stub: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Energies are drawn, conditions are listed and start again."""
+    import caloray.bundle
+
+    class Tilted(stub.StubModel):  # type: ignore[misc]
+        conditions = (*BEAM, AGE)
+
+        @staticmethod
+        def load(*_: object) -> Any:
+            return Tilted()
+
+    monkeypatch.setattr(caloray.bundle, "Bundle", Tilted)
+    monkeypatch.chdir(tmp_path)
+    plan = make_plan(Tilted(), 20, 7, conditions=asked("age=1.1,1.2,1.9", repeat=True))
+    generate(Tilted(), plan, tmp_path / "out")
+    words = shlex.split(plan.command([4, 17]))
+    assert "--repeat-energies" in words
+    assert main(words[1:]) == 0
+    with ShardReader(tmp_path / "repro" / plan.shard(0).path) as reader:
+        found = reader.showers()
+    with ShardReader(tmp_path / "out" / plan.shard(0).path) as reader:
+        expected = reader.showers().select(np.array([4, 17]))
+    assert found.conditions["age"].tolist() == [1.2, 1.9]
+    np.testing.assert_array_equal(found.voxels, expected.voxels)
 
 
 def test_the_command_line_draws_directions(

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from caloray.atomic import sha256_file
+from caloray.atomic import digest_json, sha256_file
 from caloray.errors import BundleError, IntegrityError
 from caloray.generation.energies import Listed
 from caloray.generation.plan import make_plan
-from caloray.generation.receipts import read_receipt, worked_seconds
+from caloray.generation.receipts import read_receipt, receipt_path, worked_seconds
 from caloray.generation.run import finish, generate, produce
 from caloray.generation.shard import make_shard
 from caloray.io.manifest import Manifest
@@ -130,7 +130,34 @@ def test_redraws_are_counted_and_independent_of_the_layout(stub: Any, tmp_path: 
         plan = make_plan(model, N, 7, blocks_per_shard=k, on_invalid="resample")
         made.append(generate(model, plan, tmp_path / str(k)))
     assert digest(made[0]) == digest(made[1])
-    assert made[0].created["redraws"] == {"showers": 2, "draws": 4, "attempts": 3}
+    assert made[0].created["redraws"] == {"showers": 2, "draws": 4, "attempts": 3, "vetoed": 0}
+
+
+def test_vetoes_are_in_receipts_and_manifest(stub: Any, tmp_path: Path) -> None:
+    """Row i of a block was drawn i times too often: 3 blocks of 8 rows, the last with 4."""
+
+    class Vetoing(stub.StubModel):  # type: ignore[misc]
+        def vetoes(self, energies: np.ndarray, *_: object) -> np.ndarray:
+            return np.arange(len(energies))
+
+    plan = make_plan(Vetoing(), 20, 7, blocks_per_shard=2)
+    manifest = generate(Vetoing(), plan, tmp_path)
+    assert manifest.created["redraws"] == {"showers": 0, "draws": 0, "attempts": 0, "vetoed": 28 + 28 + 6}
+    found = [read_receipt(tmp_path, plan, index) for index in range(2)]
+    assert [receipt.redraws.vetoed for receipt in found if receipt is not None] == [56, 6]
+
+
+def test_receipts_of_before_vetoes_were_counted_are_taken(model: Any, tmp_path: Path) -> None:
+    plan = make_plan(model, N, 7)
+    first = generate(model, plan, tmp_path)
+    for index in range(plan.n_shards):
+        path = receipt_path(tmp_path, index)
+        body = json.loads(path.read_text())["receipt"]
+        del body["redraws"]["vetoed"]
+        path.write_text(json.dumps({"digest": digest_json(body), "receipt": body}))
+    calls = len(model.calls)
+    assert generate(model, plan, tmp_path) == first
+    assert len(model.calls) == calls
 
 
 def test_showers_are_streamed_not_collected(

@@ -115,7 +115,7 @@ def test_links_are_refused_and_words_are_no_condition(file: Path) -> None:
         (
             "direction_x",
             2.0,
-            r"f, rows 100 to 159: direction not of length 1 \(incident_directions\) in 1 row",
+            r"f, rows 100 to 159: direction not of length 1 .*\(incident_directions\) in 1 row \(105\)",
         ),
         ("age", np.nan, r"f, rows 100 to 159: condition not finite \(age\) in 1 row \(105\)"),
         ("age", np.inf, r"condition not finite \(age\)"),
@@ -129,6 +129,13 @@ def test_rows_with_bad_conditions_are_rejected_or_dropped(name: str, value: floa
     keep, found = apply_policy(showers, GEOMETRY, "drop", max_ratio=np.inf)
     assert np.flatnonzero(~keep).tolist() == [5]
     assert [item.count for item in found] == [1]
+
+
+def test_a_direction_out_of_the_calorimeter_breaks_the_rule() -> None:
+    showers = particles()
+    showers.conditions["direction_z"][7] *= -1
+    with pytest.raises(DataError, match=r"not into the calorimeter .* in 1 row \(7\)"):
+        apply_policy(showers, GEOMETRY, max_ratio=np.inf, where="f")
 
 
 def test_a_direction_may_be_as_exact_as_float32(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ THRESHOLD = st.sampled_from([0.0, 0.015, 0.5, 5.0])
 
 
 def slow(row: list[float], target: float, threshold: float) -> list[float]:
-    """One layer: try to keep all voxels, then all but the smallest, and so on (models.md 9.5-4a)."""
+    """One layer: try to keep all voxels, then all but the smallest, and so on (L2LFlows)."""
     order = sorted(range(len(row)), key=lambda i: row[i])
     out = [0.0] * len(row)
     if target < threshold:
@@ -64,7 +64,7 @@ def test_equals_the_slow_way(voxels, targets, threshold):
 
 @given(VOXELS, st.lists(TARGET, min_size=5, max_size=5), THRESHOLD)
 def test_sum_threshold_and_order(voxels, targets, threshold):
-    """Acceptance check A9."""
+    """The layer sums to its target, nothing lies below the threshold, larger stays larger."""
     targets = targets[: len(voxels)]
     for before, target, after in zip(voxels, targets, cut(voxels, targets, threshold), strict=True):
         kept = after > 0

@@ -33,7 +33,7 @@ def test_expit_is_the_formula():
     ("energy", "expected"), [(0.0, -13.82), (0.01, -13.67), (0.065, -13.12), (0.65, -11.42)]
 )
 def test_the_published_floor(energy, expected):
-    """models.md Q4: below 0.065 MeV the published condition can hardly tell energies apart."""
+    """Below 0.065 MeV the published condition can hardly tell energies apart."""
     found = logit(torch.tensor([energy / 6.5e4], dtype=torch.float64), 1e-6).item()
     assert found == pytest.approx(expected, abs=5e-3)
 
@@ -53,7 +53,7 @@ def test_back_never_leaves_the_interval(x, alpha):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_far_out_numbers_do_not_overflow(dtype):
-    """The published exp(x) / (1 + exp(x)) is NaN there (models.md 1.5)."""
+    """The published exp(x) / (1 + exp(x)) is NaN there."""
     assert expit(torch.tensor([-1e4, 1e4, math.inf, -math.inf], dtype=dtype), 1e-6).tolist() == [0, 1, 1, 0]
 
 

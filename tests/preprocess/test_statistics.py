@@ -46,6 +46,20 @@ def test_nothing_to_learn_from():
         TrainingStatistics.of(np.empty((0, 3)), np.empty(0))
 
 
+def test_largest_voxels_of_both_sides_or_of_none():
+    one, two = (TrainingStatistics.of(*sample(3), voxel_maxima=maxima) for maxima in ([1, 5], [2, 4]))
+    assert one.merge(two).voxel_maxima == (2.0, 5.0)
+    for left, right in ((one, of(3)), (of(3), one)):
+        with pytest.raises(DataError, match="largest voxels of"):
+            left.merge(right)
+
+
+def test_only_the_stand_in_is_not_fitted():
+    assert not TrainingStatistics.unfitted().fitted
+    assert not TrainingStatistics.unfitted(("theta",)).fitted
+    assert of(1).fitted
+
+
 def test_json_round_trip():
     before = of(1)
     assert TrainingStatistics(**json.loads(json.dumps(before.to_dict()))) == before

@@ -73,7 +73,7 @@ def test_published_first_layer(toy, sample, store):
 
 
 def test_published_next_layer(toy, sample, store):
-    """[E_inc, E_n, E_n-1, previous layer, one-hot]: the order of models.md 4.1; no row is left out."""
+    """[E_inc, E_n, E_n-1, previous layer, one-hot]: the order of the published model; no row is left out."""
     part = toy.scheme(**toy.PUBLISHED).component("next_layer")
     rows = part.rows(store)
     assert len(rows) == 2 * len(sample)
@@ -156,7 +156,7 @@ def test_empty_layers_are_learnt_only_where_the_flow_is_asked_for_them(toy, stor
 
 
 def test_noisy_totals_never_reach_the_end_of_the_unit_space(toy, sample, store):
-    """The scale covers the noise, so that no training row is clamped (models.md Q6)."""
+    """The scale covers the noise, so that no training row is clamped."""
     scheme = InductiveScheme(toy.config(voxel_noise=5.0), toy.GEOMETRY, toy.statistics(sample), 1)
     part = scheme.component("layer_energies")
     end = logit(1.0)
@@ -171,7 +171,7 @@ def test_noisy_totals_never_reach_the_end_of_the_unit_space(toy, sample, store):
 
 @pytest.mark.parametrize("space", ["unit", "absolute"])
 def test_layer_energies_come_back_from_flow_space(toy, sample, store, space):
-    """G43: preprocessing and its inverse agree."""
+    """Preprocessing and its inverse agree."""
     part = toy.scheme(energy_space=space, voxel_noise=1e-9, threshold=0.0).component("layer_energies")
     energies = torch.as_tensor(store.layer_energies)
     incident = torch.as_tensor(store.incident_energies)

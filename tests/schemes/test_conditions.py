@@ -169,8 +169,11 @@ def test_rotation_does_not_turn_a_direction(toy, statistics):
     with pytest.raises(ConfigError, match=r"rotate .*direction_x, direction_y") as caught:
         InductiveScheme(toy.config(conditions=NAMES, augment="rotate"), toy.GEOMETRY, statistics, 1)
     assert "augment: none" in caught.value.hint
-    turned = toy.config(conditions=("direction_z", "age"), augment="rotate")
-    assert InductiveScheme(turned, toy.GEOMETRY, statistics, 1).conditions == ("direction_z", "age")
+    turned = toy.config(conditions=("direction_z",), augment="rotate")
+    assert InductiveScheme(turned, toy.GEOMETRY, statistics, 1).conditions == ("direction_z",)
+    unknown = toy.config(conditions=("direction_z", "age"), augment="rotate")
+    with pytest.raises(ConfigError, match="not their condition age"):
+        InductiveScheme(unknown, toy.GEOMETRY, statistics, 1)
 
 
 def test_sizes_can_be_told_before_there_are_data(toy, statistics):

@@ -15,7 +15,7 @@ from caloray.schemes.inductive_components import Preprocessing
 from caloray.schemes.inductive_config import InductiveConfig
 
 STATISTICS = TrainingStatistics(10, 2.0, 6e4, 1e3, 1e6)
-# models.md Q2: geometry, layer energy [MeV], factor by which the published model scales real voxels.
+# Geometry, layer energy [MeV], factor by which the published model scales real voxels.
 BIAS = [
     ("ds2", 5.0, 0.93),
     ("ds2", 10.0, 0.965),
@@ -54,7 +54,7 @@ def test_the_published_bias_and_its_cures(name, energy, factor):
 
 @given(st.integers(0, 2**32), st.sampled_from([0.1, 3.0, 14.0]), st.sampled_from(["log", "share"]))
 def test_layer_sums_equal_the_sampled_layer_energies(seed, spread, space):
-    """G43, in the form in which showers are stored."""
+    """Exactly, up to float32, the form in which showers are stored."""
     config = InductiveConfig(voxel_space=space, rescale="renormalise")
     maps = Preprocessing(config, load_geometry("ds2"), STATISTICS)
     draws = torch.Generator().manual_seed(seed)

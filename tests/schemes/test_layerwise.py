@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 from caloray.errors import ConfigError, NumericalError
 from caloray.geometry import Geometry, Layer, load_geometry
@@ -17,17 +18,16 @@ from caloray.rng import StreamKey
 from caloray.schemes.build import build_scheme
 from caloray.schemes.layerwise import LayerwiseScheme
 from caloray.schemes.layerwise_config import LayerwiseConfig
-from caloray.schemes.symmetry import draw_turns
 
 CYLINDER = Geometry(
     "cylinder",
     "cylindrical",
-    tuple(Layer(i, (0.0, 1.0, 2.0, 3.0, 4.0), (0.0, 1.0, 2.0)) for i in range(7)),
+    tuple(Layer(i, tuple(np.linspace(-np.pi, np.pi, 5)), (0.0, 1.0, 2.0)) for i in range(7)),
 )
 SQUARE = Geometry(
     "square",
     "cartesian",
-    tuple(Layer(i, (0.0, 1.0, 2.0, 3.0, 4.0), (0.0, 1.0, 2.0, 3.0, 4.0)) for i in range(3)),
+    tuple(Layer(i, (-2.0, -1.0, 0.0, 1.0, 2.0), (-2.0, -1.0, 0.0, 1.0, 2.0)) for i in range(3)),
 )
 SMALL = {
     "layer_energies": {"blocks": 2, "hidden": 8},
@@ -160,29 +160,6 @@ def test_rotation_turns_all_layers_of_a_row_alike_and_rows_apart():
     assert len({tuple(m) for m in matched}) == 8
 
 
-def test_flip_moves_voxels_and_direction_together():
-    """A voxel's place relative to the middle is mapped as the direction's x and y are."""
-    turn = draw_turns("flip", (4, 4), 200, torch.Generator().manual_seed(1))
-    centre = torch.arange(4) - 1.5
-    x, y = centre.repeat_interleave(4).expand(200, -1), centre.repeat(4).expand(200, -1)
-    weight = torch.rand(200, 16, generator=torch.Generator().manual_seed(2))
-    place = torch.stack([(weight * x).sum(1), (weight * y).sum(1)], dim=1)
-    moved = turn.layer(weight)
-    found = torch.stack([(moved * x).sum(1), (moved * y).sum(1)], dim=1)
-    names = ("t", "direction_x", "direction_y")
-    expected = turn.conditions(torch.cat([torch.ones(200, 1), place], dim=1), names)
-    torch.testing.assert_close(found, expected[:, 1:], rtol=0, atol=1e-5)
-    assert (expected[:, 0] == 1).all()
-    assert len({tuple(row) for row in turn.voxels.tolist()}) == 8
-
-
-def test_a_rectangle_is_flipped_but_not_exchanged():
-    turn = draw_turns("flip", (2, 3), 100, torch.Generator().manual_seed(1))
-    assert not turn.exchanged.any()
-    assert len({tuple(row) for row in turn.voxels.tolist()}) == 4
-    assert all(sorted(row) == list(range(6)) for row in turn.voxels.tolist())
-
-
 def _flows(scheme, seed=1):
     generator = torch.Generator().manual_seed(seed)
     flows = {}
@@ -203,6 +180,17 @@ def test_layers_sum_to_the_energies_drawn_for_them(network):
     sums = out.voxels.reshape(20, 7, 8).sum(axis=2, dtype=np.float64)
     np.testing.assert_allclose(sums, out.layer_energies, rtol=1e-5)
     assert ((out.voxels == 0) | (out.voxels >= 0.1 * (1 - 1e-6))).all()
+
+
+def test_a_layer_that_is_scaled_up_gains_no_hits_from_its_filling():
+    """Eight voxels, two of them hit and their sum far too small: scaling must not lift the empty six."""
+    maps = _scheme().maps
+    voxels = torch.tensor([[1.0, 2.0, 0, 0, 0, 0, 0, 0]], dtype=torch.float64)
+    layer = torch.tensor([3])
+    x = maps.encode(voxels, layer, torch.full((1, 8), 0.9), None)
+    found = maps.decode(x, layer, torch.tensor([300.0], dtype=torch.float64))
+    expected = torch.tensor([[100.0, 200.0, 0, 0, 0, 0, 0, 0]], dtype=torch.float64)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=0)
 
 
 def test_same_key_same_showers_other_key_others():
@@ -226,7 +214,7 @@ def test_a_change_of_one_layer_reaches_the_five_after_it():
 
 
 def test_a_negative_layer_energy_poisons_nothing():
-    """Published code takes the logarithm of what its flow gives, which may be below zero (models C11)."""
+    """Published code takes the logarithm of what its flow gives, which may be below zero."""
     maps = _scheme().maps
     scalars = maps.scalars(torch.tensor([1e3]), None, torch.tensor([-6.4e-2], dtype=torch.float64))
     assert torch.isfinite(scalars).all()
@@ -247,7 +235,7 @@ def test_veto_draws_again_and_gives_up_after_its_attempts():
     assert np.array_equal(again[untouched], ratios[untouched])
     assert not np.isclose(again[~untouched], ratios[~untouched]).any()
     stubborn = _scheme(max_ratio=float(ratios.min()) / 2, veto_attempts=2)
-    with pytest.raises(NumericalError, match="no finite number"):
+    with pytest.raises(NumericalError, match=r"component layer_energies: no shower .* below max_ratio"):
         stubborn.sample(flows, np.full(4, 1500.0), StreamKey(1, "", ""))
 
 
@@ -288,14 +276,43 @@ def test_settings_that_do_not_suit_the_readout(geometry, changes, message):
         _scheme(geometry, **changes)
 
 
-def test_flip_needs_both_transverse_components():
-    ranges = (ConditionRange("direction_x", "1", -0.5, 0.5),)
-    fitted = replace(_scheme(SQUARE).statistics, conditions=ranges)
-    with pytest.raises(ConfigError, match="flip turns showers but not their condition direction_x"):
-        _scheme(SQUARE, fitted, conditions=("direction_x",), augment="flip")
-
-
 def test_ragged_layers_are_refused():
     geometry = load_geometry("ds1_photons")
     with pytest.raises(ConfigError, match="two or more layers of one shape"):
         build_scheme(_config(), geometry, TrainingStatistics.unfitted(), 1)
+
+
+def test_statistics_without_the_largest_voxels_are_refused():
+    fitted = _scheme().statistics
+    assert _scheme(statistics=fitted).maps.maxima[0] == fitted.voxel_maxima[0]
+    for found in ((), fitted.voxel_maxima[:3]):
+        with pytest.raises(
+            ConfigError, match=f"largest voxel of {len(found)} layers, geometry cylinder has 7"
+        ):
+            _scheme(statistics=replace(fitted, voxel_maxima=found))
+    assert _scheme(statistics=TrainingStatistics.unfitted()).maps.maxima.tolist() == [1.0] * 7
+
+
+@pytest.mark.parametrize(
+    "changes", [{"threshold": 0.0}, {"threshold": 3e-3}, {"fill_mean": 0.05}, {"fill_std": 400.0}]
+)
+def test_the_filling_must_fit_below_the_threshold(changes):
+    _config(fill_mean=1e-3, fill_std=0.2, threshold=4e-3)
+    with pytest.raises(ValidationError, match="below the filling of empty voxels"):
+        _config(**changes)
+
+
+@pytest.mark.parametrize("space", ["unit", "absolute"])
+def test_layer_energies_come_back_without_their_noise_on_average(space):
+    """Large and small layers, empty ones, one just above the threshold; noise up to 0.05 MeV."""
+    scheme = _scheme(energy_space=space, energy_noise=0.05)
+    part = scheme.component("layer_energies")
+    true = torch.tensor([0.3, 0.0, 0.11, 40.0, 0.0, 25.0, 0.2], dtype=torch.float64).repeat(4000, 1)
+    incident = torch.full((4000,), 1500.0, dtype=torch.float64)
+    noise = torch.stack([torch.randperm(4000, generator=torch.Generator().manual_seed(n)) for n in range(7)])
+    noisy = true + 0.05 * (noise.T + 0.5) / 4000
+    found = part.decode(part.maps.encode(noisy, incident), incident)
+    assert (found[:, [1, 4]] == 0).all()
+    assert (found[:, 2] >= 0.1).all()
+    kept = [0, 3, 5, 6]
+    torch.testing.assert_close(found[:, kept].mean(dim=0), true[0, kept], rtol=0, atol=1e-5)

@@ -62,7 +62,7 @@ def test_sampling_leaves_the_global_generators_alone(model):
 
 
 def test_layer_sums_are_those_of_the_first_component(toy, model):
-    """G43 for whole showers."""
+    """Whole showers: each layer sums to the energy that was drawn for it."""
     scheme, flows = model()
     drawn = scheme.sample(flows, ENERGIES, KEY)
     found, energies = drawn.voxels, drawn.layer_energies

@@ -74,6 +74,14 @@ def test_the_first_batch_comes_out_normalised(request_in, data, tmp_path):
     torch.testing.assert_close(noise.std(dim=0), torch.ones(12), atol=1e-4, rtol=0)
 
 
+def test_it_is_set_from_the_whole_batch_however_many_share_it(request_in, data, tmp_path):
+    alone, shared = (loop(request_in(tmp_path), data, Parallel(0, world)) for world in (1, 3))
+    expected = alone.flow.state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in shared.flow.state_dict().items())
+    rows = [len(each.plan.select(0, 0)) for each in (alone, shared)]
+    assert rows[1] < rows[0], "its steps take its own rows"
+
+
 def test_rank_0_sets_it_before_the_wrapper_sends_it_round(request_in, data, tmp_path):
     seen: dict[int, bool] = {}
 

@@ -41,7 +41,7 @@ def run(config, epochs: int, steps_per_epoch: int, lr: float = 1e-3) -> tuple[li
     ],
 )
 def test_published_one_cycles_of_dataset_2(component, rows, total, first, peak):
-    """Acceptance check A7 and the table of models.md 4.3, from the shipped config."""
+    """Steps and ends of the published training (arXiv:2305.11934), from the shipped config."""
     training = load_config(CONFIGS / "icaloflow_ds2.yaml").training_of(component)
     optimizer = torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))], lr=training.learning_rate)
     schedule, per_step = build_schedule(training.schedule, optimizer, training.epochs, rows // training.batch)
@@ -87,7 +87,7 @@ def test_one_cycle_of_any_length(three_phase, pct_start):
 
 
 def test_cyclic_triangles_halve():
-    """CaloFlow's teacher (models.md 2.3): up in 850 steps, down in 850, amplitude halved."""
+    """The published CaloFlow teacher (arXiv:2210.14245): up in 850 steps, down in 850, amplitude halved."""
     rates, betas = run(Cyclic(kind="cyclic"), 1, 5101)
     assert rates[0] == pytest.approx(5e-5)
     assert rates[850] == pytest.approx(2e-3)

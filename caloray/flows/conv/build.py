@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["ConvFlowConfig", "build_conv", "conv_parameters"]
+__all__ = ["ConvFlowConfig", "activation_bytes", "build_conv", "conv_parameters"]
 
 import math
 
@@ -122,3 +122,34 @@ def conv_parameters(config: ConvFlowConfig, grid: Grid, previous: int, scalars: 
         network = _network(config, grid, channels - half, embedding.channels, outputs)
     affine = 2 * channels + channels * (channels + 1)
     return config.blocks * (affine + count_parameters(network)) + count_parameters(embedding)
+
+
+def activation_bytes(config: ConvFlowConfig, grid: Grid, previous: int, batch: int, width: int = 4) -> int:
+    """About what forward and backward pass of one batch take on a CPU besides weights [bytes].
+
+    Counted is what autograd keeps: inputs of convolutions (padded copies where columns are cyclic), of
+    BatchNorm and of LeakyReLU, and the raw numbers of the splines; twice that of one block is added for the
+    gradients and the working memory of the block under way. Measured peaks agree within 20 %.
+
+    Args:
+        config: Architecture.
+        grid: The layer.
+        previous: Previous layers in the context.
+        batch: Rows.
+        width: Bytes of a number.
+    """
+    channels = math.prod(config.squeeze)
+    rows, columns = grid.rows // config.squeeze[0], grid.columns // config.squeeze[1]
+    entry = channels - channels // 2 + config.context_channels
+    block = (4 * channels + channels // 2 * config.spline.n_raw) * rows * columns
+    for level, (high, wide) in enumerate(config.kernels):
+        pixels, hidden = rows * columns, config.hidden * 2**level
+        padded = rows * (columns + 2) if grid.cyclic else pixels
+        # Encoder and decoder each keep four outputs of convolutions and norms; the skip is kept by the step
+        # down. The decoder of the highest level ends without a norm.
+        norms = 4 + 2 + 1 + (3 if level else 0)
+        block += padded * (entry + 4 * hidden) + pixels * hidden * norms
+        entry, rows, columns = 2 * hidden, rows // high, columns // wide
+    block += 2 * entry * rows * columns
+    embedding = grid.size * (2 * previous + 4 * config.context_channels) if previous else 0
+    return batch * width * ((config.blocks + 2) * block + embedding)

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 __all__ = ["ContextEmbedding"]
 
+from collections.abc import Callable
+from typing import Any
+
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as nnf
 
 from caloray.flows.conv.grid import Grid
+from caloray.flows.conv.sampler import prepare_embedding
 from caloray.flows.conv.unet import SLOPE, Convolution
+from caloray.flows.names import Backend
 
 STRIDED = 2
 """Squeeze factors up to this are bridged by a strided convolution, larger ones by an average."""
@@ -29,6 +35,8 @@ class ContextEmbedding(nn.Module):
         squeeze: Factors (rows, columns) of the resolution.
     """
 
+    _prepared: Callable[[Tensor], Tensor] | None = None
+
     def __init__(
         self, grid: Grid, previous: int, scalars: int, channels: int, squeeze: tuple[int, int]
     ) -> None:
@@ -43,8 +51,14 @@ class ContextEmbedding(nn.Module):
         self.step = nn.Conv2d(channels, channels, squeeze, stride=squeeze) if strided else None
         self.join = Convolution(channels, channels, cyclic=grid.cyclic)
 
+    def freeze(self, backend: Backend) -> None:
+        """Prepare the forward pass for final weights; ends as that of :meth:`ConvTransform.freeze` does."""
+        self._prepared = prepare_embedding(self, backend)
+
     def forward(self, context: Tensor) -> Tensor:
         """(batch, previous * voxels + scalars) to (batch, channels, h, w)."""
+        if self._prepared is not None and not torch.is_grad_enabled():
+            return self._prepared(context)
         size = self.previous * self.grid.size
         layers, scalars = context[:, :size], context[:, size:]
         if not self.previous:
@@ -58,6 +72,25 @@ class ContextEmbedding(nn.Module):
         if self.step is None:
             return self._join(nnf.avg_pool2d(x, self.squeeze))
         return self._join(nnf.leaky_relu(self.step(x), SLOPE))
+
+    def train(self, mode: bool = True) -> ContextEmbedding:
+        """As every module; the forward pass follows the weights again."""
+        self._prepared = None
+        super().train(mode)
+        return self
+
+    def _apply(self, *arguments: Any, **options: Any) -> ContextEmbedding:
+        self._prepared = None
+        super()._apply(*arguments, **options)  # type: ignore[no-untyped-call]
+        return self
+
+    def _load_from_state_dict(self, *arguments: Any, **options: Any) -> None:
+        self._prepared = None
+        super()._load_from_state_dict(*arguments, **options)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies and pickles prepare their own."""
+        return {**super().__getstate__(), "_prepared": None}  # type: ignore[no-untyped-call]
 
     def _join(self, x: Tensor) -> Tensor:
         joined: Tensor = self.join(x)

@@ -31,7 +31,8 @@ constexpr int64_t kLine = 16;   // numbers of a cache line
 template <int V, int P>
 static __attribute__((noinline)) void convolve(const Window& window, const Pixels& pixels, int64_t inputs,
                                                const float* weights, int64_t width, int64_t group_pitch,
-                                               const float* bias, int64_t offset, float slope, const float* ahead, int64_t step) {
+                                               const float* bias, int64_t offset, float slope, const float* ahead,
+                                               int64_t step) {
     constexpr int lanes = kLanes<vfloat>, in_group = int(kGroup) / lanes;
     // In memory: the sums of one row of the window are small, and rounded accordingly, before they are added here.
     alignas(64) float total[P * V * lanes];
@@ -94,13 +95,15 @@ CALORAY_INLINE void convolve_any(int64_t count, const Window& window, const Pixe
         if (count == P)
             convolve<V, P>(window, pixels, inputs, weights, width, group_pitch, bias, offset, slope, ahead, step);
         else
-            convolve_any<V, P - 1>(count, window, pixels, inputs, weights, width, group_pitch, bias, offset, slope, ahead, step);
+            convolve_any<V, P - 1>(count, window, pixels, inputs, weights, width, group_pitch, bias, offset, slope,
+                                   ahead, step);
     }
 }
 
 // All outputs of a block of at most kMostPixels pixels. A slope of 1 leaves the sums as they are.
 static void convolve_block(int64_t count, const Window& window, const Pixels& pixels, int64_t inputs,
-                           int64_t outputs, int64_t taps, const float* weights, const float* bias, float slope, Ahead& ahead) {
+                           int64_t outputs, int64_t taps, const float* weights, const float* bias, float slope,
+                           Ahead& ahead) {
     constexpr int64_t lanes = kLanes<vfloat>, many = 2 * lanes, more = 4 * lanes;
     const int64_t group_pitch = taps * inputs * kGroup;
     const int64_t lines =
