@@ -13,7 +13,8 @@ from caloray.distributed.footprint import rows_per_shower, worker_memory
 from caloray.distributed.jobs import require_settings
 from caloray.distributed.run_directory import RunDirectory
 from caloray.errors import ConfigError
-from caloray.geometry import Geometry
+from caloray.geometry import Geometry, load_geometry
+from caloray.io.challenge import ChallengeFile
 from caloray.io.ingest import plan_ingest
 from caloray.io.manifest import MANIFEST, Manifest
 from caloray.preprocess.statistics import TrainingStatistics
@@ -91,7 +92,7 @@ def outline_training(config: RunConfig, only: Sequence[str] = ()) -> Outline:
     """
     run = RunDirectory.of(config)
     geometry, showers, ingested = _data(config, run)
-    scheme = _scheme(config, geometry)
+    scheme = _scheme(config, run, geometry)
     require_settings(config, scheme.components)
     require_known(only, scheme.components)
     chosen = [name for name in scheme.components if not only or name in only]
@@ -100,15 +101,17 @@ def outline_training(config: RunConfig, only: Sequence[str] = ()) -> Outline:
 
 
 def require_components(config: RunConfig, only: Sequence[str]) -> None:
-    """Refuse names that are not components of the config's scheme, before anything is ingested or started.
+    """Refuse what the data do not have, before anything is ingested or started.
 
     Raises:
-        ConfigError: Naming those that are.
+        ConfigError: ``only`` names something that is no component of the config's scheme, or the scheme a
+            condition that the data lack; naming those that are there.
         DataError: An input file is damaged or missing.
     """
-    if only:
-        geometry, _, _ = _data(config, RunDirectory.of(config))
-        require_known(only, _scheme(config, geometry).components)
+    if only or config.scheme.conditions:
+        run = RunDirectory.of(config)
+        geometry, _, _ = _data(config, run)
+        require_known(only, _scheme(config, run, geometry).components)
 
 
 def require_known(only: Sequence[str], components: Sequence[str]) -> None:
@@ -133,9 +136,18 @@ def _data(config: RunConfig, run: RunDirectory) -> tuple[Geometry, dict[str, int
     return plan.geometry, {split: round(plan.n_rows * part) for split, part in share.items()}, False
 
 
-def _scheme(config: RunConfig, geometry: Geometry) -> Scheme:
-    unfitted = TrainingStatistics.unfitted(config.scheme.conditions)
+def _scheme(config: RunConfig, run: RunDirectory, geometry: Geometry) -> Scheme:
+    unfitted = TrainingStatistics.unfitted(_conditions(config, run))
     return build_scheme(config.scheme, geometry, unfitted, config.seed)
+
+
+def _conditions(config: RunConfig, run: RunDirectory) -> tuple[str, ...]:
+    """Names of the conditions in the shards, or in the header of the first file."""
+    if (run.shards / MANIFEST).is_file():
+        return tuple(Manifest.load(run.shards).sources[0].get("conditions", ()))
+    named = config.data.geometry
+    with ChallengeFile.open(config.data.files[0], None if named is None else load_geometry(named)) as file:
+        return tuple(file.conditions)
 
 
 def _outline(

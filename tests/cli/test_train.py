@@ -85,6 +85,17 @@ def test_what_cannot_be_trained_is_refused_in_one_line(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("dry", [True, False])
+def test_conditions_that_the_data_lack_are_refused_before_ray(
+    config: Path, capsys: Any, dry: bool, tmp_path: Path
+) -> None:
+    wanted = ["--set", "scheme.conditions=[direction_z]", "--set", "scheme.augment=none"]
+    assert main(["train", str(config), *wanted, *(["--dry-run"] if dry else [])]) == 78
+    captured = capsys.readouterr()
+    assert "the training data have no direction_z; they have no conditions" in captured.err
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_scheme_without_layer_components_has_no_layers_to_choose(capsys: Any) -> None:
     arguments = ["train", str(ROOT / "configs" / "demo.yaml"), "--layers", "0", "--dry-run"]
     assert main(arguments) == 78
