@@ -29,7 +29,10 @@ LINE_EVERY = 10.0
 
 Energies = Annotated[
     str | None,
-    typer.Option(help="log-uniform:MIN:MAX or uniform:MIN:MAX [MeV], E1,E2,... or a file of particles."),
+    typer.Option(
+        help="log-uniform:MIN:MAX or uniform:MIN:MAX [MeV], E1,E2,... or a file: HDF5, text with one energy "
+        "per line or a header (energy,direction_x,...)."
+    ),
 ]
 Conditions = Annotated[
     list[str] | None,

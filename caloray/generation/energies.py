@@ -26,7 +26,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from caloray.errors import ConfigError, DataError
-from caloray.io.energies import read_energies
+from caloray.io.particles import read_particles
 from caloray.rng import StreamKey
 
 STREAM = ("incident-energy", "draw")
@@ -138,7 +138,7 @@ def resolve(spec: EnergySpec) -> EnergySpec:
     """Fill in what identifies a file's energies: their number and the sha256 of their values."""
     if not isinstance(spec, FromFile):
         return spec
-    values = read_energies(spec.path, spec.dataset)
+    values = read_particles(spec.path, spec.dataset).energies
     return spec.model_copy(update={"rows": len(values), "content": _content(values)})
 
 
@@ -204,7 +204,7 @@ def _table(spec: EnergySpec) -> np.ndarray | None:
         case Listed():
             return np.array(spec.values, dtype=np.float64)
         case FromFile():
-            values = read_energies(spec.path, spec.dataset)
+            values = read_particles(spec.path, spec.dataset).energies
             if spec.content is not None and spec.content != _content(values):
                 raise DataError(
                     f"{spec.path}: its energies have changed since the plan was made "

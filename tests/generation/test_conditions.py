@@ -238,6 +238,26 @@ def test_a_file_of_particles_gives_energies_and_conditions(
         generate(tilted, plan, tmp_path / "new")
 
 
+def test_a_text_file_with_a_header_is_a_file_of_particles(tilted: Any, tmp_path: Path) -> None:
+    expected = particle_file(tmp_path / "p.hdf5")
+    with h5py.File(tmp_path / "p.hdf5") as file:
+        energies = file["incident_energies"][()].reshape(-1)
+    columns = {"energy": energies, **expected}
+    rows = [
+        ", ".join(columns),
+        *(",".join(map(repr, map(float, row))) for row in zip(*columns.values(), strict=True)),
+    ]
+    (tmp_path / "p.csv").write_text("\n".join(rows) + "\n")
+    plan = make_plan(tilted, energies=FromFile(path=tmp_path / "p.csv"))
+    assert plan.n == 20
+    generate(tilted, plan, tmp_path / "out")
+    with ShardReader(tmp_path / "out" / plan.shard(0).path) as reader:
+        found = reader.showers()
+    np.testing.assert_allclose(found.incident_energies, energies, rtol=1e-12)
+    for name, values in expected.items():
+        np.testing.assert_allclose(found.conditions[name], values, rtol=1e-12)
+
+
 def test_directions_of_a_file_are_checked(tilted: Any, tmp_path: Path) -> None:
     particle_file(tmp_path / "p.hdf5")
     with h5py.File(tmp_path / "p.hdf5", "r+") as file:
