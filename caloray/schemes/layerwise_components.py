@@ -298,8 +298,8 @@ class AllLayers(LayerFlow):
 
     @property
     def previous(self) -> int:
-        """Number of previous layers in the context, for every layer."""
-        return self.maps.config.previous
+        """Number of previous layers in the context, for every layer; at most those that the last one has."""
+        return min(self.maps.config.previous, self.maps.geometry.n_layers - 1)
 
     @property
     def scalars(self) -> int:

@@ -50,7 +50,7 @@ class LayerwiseConfig(BaseModel):
         network: "per-layer": one flow for each layer, trained independently (published); "shared": one flow
             for all layers, told which layer it draws.
         flows: Architectures.
-        previous: How many previous layers a layer flow sees.
+        previous: How many previous layers a layer flow sees, at most; early layers have fewer.
         conditions: Further scalars of the particle that all components see, by name ("direction_x", ...).
         threshold: Readout threshold; sampled voxels and layers below it become zero [MeV].
         voxel_noise: Upper end of the uniform noise on every voxel in training [MeV]; its mean is taken away

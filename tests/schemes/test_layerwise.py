@@ -89,6 +89,12 @@ def test_parameters_and_widths_are_those_of_what_is_built(network):
         assert context.shape == (len(rows), part.context_features)
 
 
+def test_context_ends_with_the_layers_that_there_are():
+    part = _scheme(SQUARE, network="shared", previous=9).component("layers")
+    assert part.previous == 2
+    assert part.context_features == 2 * 16 + 2 + 3
+
+
 def test_target_and_context_are_the_real_layers():
     """Layer 6 of one shower: itself, the five layers before in their order, its energy, the particle."""
     scheme = _scheme()
