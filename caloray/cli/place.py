@@ -298,6 +298,8 @@ def _tell(facts: dict[str, Any]) -> None:
         say(f"{name:<10} {text}")
     if facts["outside_share"] > LEAK:
         note("warning: the box loses much energy; a larger --box or --box-around track keeps it")
+    if not facts["cells"]:
+        note("warning: no cell is left above the threshold")
 
 
 class _Teller:

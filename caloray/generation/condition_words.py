@@ -105,5 +105,5 @@ def _made(kind: type[ConditionSpec], where: str, **fields: object) -> ConditionS
     try:
         return kind(**fields)
     except ValidationError as error:
-        reason = error.errors()[0]["msg"]
+        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
         raise ConfigError(f"{where}: {reason}", hint="finite numbers, the lower one first") from error

@@ -105,6 +105,12 @@ def test_entries(fine, tmp_path):
         assert refused(fine, "-o", tmp_path / "a.parquet", *words).exit_code == 78
 
 
+def test_a_threshold_that_leaves_nothing_is_told(fine, tmp_path):
+    result = run(fine, "-o", tmp_path / "placed.parquet", "--threshold", 1e9)
+    assert result.exit_code == 0
+    assert "no cell is left above the threshold" in result.stderr
+
+
 def test_layers_are_moved_once(fine, tmp_path):
     first = facts_of(fine, "-o", tmp_path / "there.parquet", "--coarsen", 1)
     again = facts_of(tmp_path / "there.parquet", "-o", tmp_path / "again.parquet", "--coarsen", 3)
