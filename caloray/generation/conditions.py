@@ -89,8 +89,9 @@ class Angles(BaseModel):
     @model_validator(mode="after")
     def _ordered(self) -> Angles:
         if not 0 <= self.theta[0] <= self.theta[1] <= 180:
+            low, high = self.theta
             raise ValueError(
-                f"theta {self.theta[0]:g} to {self.theta[1]:g} degrees, expected two angles from 0 to 180, the lower one first"
+                f"theta {low:g} to {high:g} degrees, expected two angles from 0 to 180, the lower one first"
             )
         if not 0 <= self.phi[1] - self.phi[0] <= 360:
             raise ValueError(f"phi {self.phi[0]:g} to {self.phi[1]:g} degrees, the lower one first")
