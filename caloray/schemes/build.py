@@ -44,10 +44,6 @@ class Scheme(Protocol):
     def conditions(self) -> tuple[str, ...]:
         """Names of the conditions besides the incident energy, in order."""
 
-    @property
-    def groups(self) -> tuple[str, ...]:
-        """Names that stand for several components as keys of a run config."""
-
     def component(self, name: str) -> Component:
         """One trainable component."""
 

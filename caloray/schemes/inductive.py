@@ -85,11 +85,6 @@ class InductiveScheme:
         """Names of the conditions besides the incident energy, in order."""
         return self.config.conditions
 
-    @property
-    def groups(self) -> tuple[str, ...]:
-        """Names that stand for several components in a run config: none."""
-        return ()
-
     @cached_property
     def preprocessing(self) -> Preprocessing:
         """The maps between energies and flow space."""

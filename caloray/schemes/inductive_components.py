@@ -25,6 +25,7 @@ from caloray.preprocess.statistics import TrainingStatistics
 from caloray.rng import StreamKey
 from caloray.schemes.inductive_config import InductiveConfig
 from caloray.schemes.layer_energies import EnergyMaps
+from caloray.schemes.symmetry import draw_turns
 
 LOG_FLOOR = 1e-2
 SCALE_MARGIN = 1.0 + 1e-6
@@ -164,12 +165,8 @@ class VoxelComponent(_Base):
         """Turn and mirror the layers (n, D) of each row, all layers of a row alike."""
         if self.preprocessing.config.augment == "none":
             return list(layers)
-        n_alpha, n_r = self.preprocessing.geometry.layers[0].shape
-        shift = torch.randint(n_alpha, (count, 1), generator=draws)
-        sign = 2 * torch.randint(2, (count, 1), generator=draws) - 1
-        alpha = (shift + sign * torch.arange(n_alpha)) % n_alpha
-        index = (alpha[:, :, None] * n_r + torch.arange(n_r)).view(count, -1)
-        return [layer.gather(1, index) for layer in layers]
+        turn = draw_turns("rotate", self.preprocessing.geometry.layers[0].shape, count, draws)
+        return [turn.layer(layer) for layer in layers]
 
 
 @dataclass(frozen=True)

@@ -87,11 +87,6 @@ class LayerwiseScheme:
         """Names of the conditions besides the incident energy, in order."""
         return self.config.conditions
 
-    @property
-    def groups(self) -> tuple[str, ...]:
-        """Names that stand for several components in a run config."""
-        return ("layer",) if self.config.network == "per-layer" else ()
-
     def component(self, name: str) -> Component:
         """One trainable component.
 
