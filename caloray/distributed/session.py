@@ -40,6 +40,7 @@ _DEFAULTS = {
 }
 _QUIET = ("ray", "ray.data", "ray.train", "ray.serve")
 _ALIVE_TIMEOUT = 60.0
+_STARTS = 2  # Ray gives its own processes 30 s to come up, which no setting changes
 
 
 class ClusterSettings(Protocol):
@@ -188,16 +189,30 @@ def _initialise(settings: ClusterSettings, outside: str | None) -> Mapping[str, 
         }
     else:
         options["address"] = outside
-    try:
-        context = ray.init(**options)
-    except Exception as error:  # Ray raises plain Exception where a node does not come up in time
-        place = outside or "this machine"
-        reason = str(error).strip().split("\n", maxsplit=1)[0][:200]
-        raise ClusterError(
-            f"no Ray at {place}: {reason}",
-            hint="start one with `ray start --head` (RAY_AUTH_MODE=token), or use `cluster.address: local`",
-        ) from error
+    for attempt in range(1, _STARTS + 1):
+        try:
+            context = ray.init(**options)
+            break
+        except Exception as error:  # Ray raises plain Exception where a node does not come up in time
+            if outside is None and attempt < _STARTS and "timed out during startup" in str(error):
+                _LOG.warning("Ray did not start within its 30 s on this busy machine; trying once more")
+                ray.shutdown()
+                continue
+            raise _not_reached(outside, error) from error
     return dict(context.address_info)
+
+
+def _not_reached(outside: str | None, error: Exception) -> ClusterError:
+    reason = str(error).strip().split("\n", maxsplit=1)[0][:200]
+    if outside is None:
+        return ClusterError(
+            f"no Ray on this machine: {reason}",
+            hint="is the machine out of memory, disk or processes? `caloray doctor` looks; else try again",
+        )
+    return ClusterError(
+        f"no Ray at {outside}: {reason}",
+        hint="start one with `ray start --head` (RAY_AUTH_MODE=token), or use `cluster.address: local`",
+    )
 
 
 def _require_auth(info: Mapping[str, Any]) -> None:

@@ -74,6 +74,34 @@ def test_nothing_at_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
         pass
 
 
+@pytest.mark.parametrize("failures", [1, 2])
+def test_a_busy_machine_gets_a_second_try(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, failures: int
+) -> None:
+    import ray
+
+    from caloray.distributed import session
+
+    tries: list[dict[str, object]] = []
+
+    def start(**options: object) -> object:
+        tries.append(options)
+        if len(tries) <= failures:
+            raise Exception("The current node timed out during startup. This could happen")  # noqa: TRY002
+        return type("Context", (), {"address_info": {"address": "here"}})()
+
+    monkeypatch.setattr(ray, "init", start)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    with caplog.at_level(logging.WARNING):
+        if failures == 1:
+            assert session._initialise(Settings(), None) == {"address": "here"}
+        else:
+            with pytest.raises(ClusterError, match="no Ray on this machine: The current node timed out"):
+                session._initialise(Settings(), None)
+    assert len(tries) == 2
+    assert "trying once more" in caplog.text
+
+
 def test_nodes_that_differ_are_named(tmp_path: Path) -> None:
     from caloray.distributed.session import _judge
     from caloray.distributed.versions import versions_here
