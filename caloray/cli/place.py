@@ -38,7 +38,8 @@ Entry = Annotated[
     typer.Option(help="Where the particle enters: X,Y [mm], centre (of a cell) or recorded; 0,0 if omitted."),
 ]
 Uniform = Annotated[
-    bool, typer.Option("--impact-uniform", help="Draw the entry uniformly within one cell, per shower.")
+    bool,
+    typer.Option("--impact-uniform", help="Draw the entry uniformly within half a cell of 0, per shower."),
 ]
 Shear = Annotated[
     bool | None,

@@ -19,7 +19,7 @@ class PlaceSettings(BaseModel):
 
     Args:
         impact: Where the particle enters the calorimeter's face: at ``at`` for all showers, uniformly within
-            one cell of the regular lattice (drawn per shower), or as recorded with each shower.
+            half a cell of the regular lattice around 0 (drawn per shower), or as recorded with each shower.
         at: x and y of the entry [mm] in the frame of the cells.
         shear: Whether layers are moved along the particle's direction.
         points: Deposit a sub-cell's energy at one random point of it. Otherwise it is split by area, which

@@ -123,7 +123,7 @@ def place_showers(
     Args:
         source: The showers.
         work: What to do.
-        output: File or directory to make; an existing file is replaced.
+        output: File or directory to make; nothing may be there.
         form: Format of the output.
         progress: Called with the number of showers done since the last call.
         stop: Looked at between two pieces.
@@ -134,10 +134,10 @@ def place_showers(
     Raises:
         DataError, IntegrityError: Showers that cannot be used.
         ConfigError: Dense output without a box, or shards from a file.
-        StorageError: The directory exists, or the disk is full.
+        StorageError: Something is at ``output``, or the disk is full.
         InterruptedRunError: ``stop`` was requested; nothing is left behind.
     """
-    _refuse_same(source, output)
+    _require_free(source, output)
     stream = _Stream(source, work, progress, stop)
     if form == "hits":
         units = work.units(source.conditions)
@@ -185,8 +185,6 @@ def _write_shards(source: ShowerSource, work: Work, output: Path, stream: _Strea
             "shards are made from shards, which have splits",
             hint="write -o placed.hdf5, then `caloray data ingest placed.hdf5` makes and splits shards",
         )
-    if output.exists():
-        raise StorageError(f"{output}: exists already", hint="choose another output, or remove it")
     target, units, entries = _dense_target(work), work.units(source.conditions), []
     with staging_directory(output) as temporary:
         for number, entry in enumerate(source.entries, start=source.first):
@@ -245,11 +243,17 @@ def _dense_target(work: Work) -> Geometry:
     return work.target
 
 
-def _refuse_same(source: ShowerSource, output: Path) -> None:
-    if output.exists() and any(output.samefile(path) for path in _paths(source)):
+def _require_free(source: ShowerSource, output: Path) -> None:
+    """Refuse a taken place before any work.
+
+    Raises:
+        StorageError: Something is there.
+    """
+    if not output.exists():
+        return
+    if any(output.samefile(path) for path in _paths(source)):
         raise StorageError(f"{output}: is the input", hint="choose another output")
-    if output.is_dir() and not isinstance(source, ShardSource):
-        raise StorageError(f"{output}: is a directory", hint="choose the name of a file")
+    raise StorageError(f"{output}: exists already", hint="choose another output, or remove it")
 
 
 def _paths(source: ShowerSource) -> Iterator[Path]:

@@ -79,6 +79,9 @@ def impacts(
 ) -> np.ndarray:
     """(n, 2) entry of each particle [mm]; a drawn one depends on seed and event number alone.
 
+    Entries are drawn around the edge at 0, half a cell to both sides: one whole period of the cells, which
+    mirrors onto itself and in which an even box around the entry never moves.
+
     Args:
         settings: How the entry is chosen.
         width: Of the cell in which it is drawn [mm].
@@ -92,7 +95,7 @@ def impacts(
     if settings.impact == "uniform":
         key = StreamKey(settings.seed, "place", "impact")
         draws = [key.at(int(number)).generator().random(2) for number in ids]
-        return width * np.array(draws).reshape(-1, 2)
+        return width * (np.array(draws).reshape(-1, 2) - 0.5)
     if settings.impact == "fixed":
         return np.tile(np.array(settings.at, dtype=np.float64), (len(ids), 1))
     if missing := [name for name in IMPACT if name not in conditions]:

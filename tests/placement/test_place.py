@@ -259,7 +259,7 @@ def test_drawn_entries_are_uniform_in_one_cell_and_recorded(grids):
     _, hits, _ = placed(geometry, showers, impact="uniform")
     for name in ("impact_x", "impact_y"):
         entry = np.sort(hits.conditions[name]) / WIDTH
-        assert np.abs(entry - (np.arange(n) + 0.5) / n).max() < 1.63 / np.sqrt(n)
+        assert np.abs(entry + 0.5 - (np.arange(n) + 0.5) / n).max() < 1.63 / np.sqrt(n)
     assert abs(np.corrcoef(hits.conditions["impact_x"], hits.conditions["impact_y"])[0, 1]) < 0.12
     again = Showers(np.ones(n), np.ones((n, 9), "f4"), np.arange(n), hits.conditions)
     _, same, _ = placed(geometry, again, impact="recorded")
