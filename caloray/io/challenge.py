@@ -1,8 +1,9 @@
 """CaloChallenge HDF5 files, read and written in row chunks.
 
 Two datasets: ``incident_energies`` (N, 1) and ``showers`` (N, voxels), both MeV, gzip-compressed, the
-voxels in the flat order of :mod:`caloray.geometry`; and those of :mod:`caloray.io.challenge_conditions`
-where the particles have a direction or other scalars. A file never sits in memory whole.
+voxels in the flat order of :mod:`caloray.geometry`; those of :mod:`caloray.io.challenge_conditions` where the
+particles have a direction or other scalars, and :mod:`caloray.io.challenge_geometry` where the geometry has
+no known name. A file never sits in memory whole.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from caloray.io.challenge_checks import (
     read_attributes,
 )
 from caloray.io.challenge_conditions import ConditionWriter, find_conditions
+from caloray.io.challenge_geometry import find_geometry, write_geometry
 from caloray.io.patient import PatientFile
 from caloray.showers import Showers
 
@@ -48,7 +50,8 @@ class ChallengeFile:
     Args:
         path: The file, for messages.
         file: The open h5py file, closed by :meth:`close`.
-        geometry: Layers and voxels of its showers, or None to match a shipped one by the number of voxels.
+        geometry: Layers and voxels of its showers; None takes the one that the file carries, or the shipped
+            one with this number of voxels.
 
     Raises:
         DataError: As :meth:`open`.
@@ -57,7 +60,7 @@ class ChallengeFile:
     def __init__(self, path: Path, file: Any, geometry: Geometry | None = None) -> None:
         self.path = path
         self._file = file
-        self._layout = check_layout(path, file, geometry)
+        self._layout = check_layout(path, file, geometry or find_geometry(path, file))
         self._energies = file["incident_energies"]
         self._showers = _cached(file, "showers")
         self._conditions = find_conditions(path, file, self._layout.n_showers)
@@ -174,7 +177,8 @@ def write_challenge(
 
     Args:
         path: The file to make or replace.
-        geometry: Geometry of the showers; its name and digest are stored as attributes.
+        geometry: Geometry of the showers; its name and digest are stored as attributes, and all of it where
+            it is none of those known by name.
         chunks: The showers, in any number of parts.
         attrs: More attributes to store.
         units: Units of the conditions that the showers carry, by name.
@@ -193,6 +197,7 @@ def write_challenge(
         with _new_file(temporary, path) as (file, patient):
             for name, value in _attributes(geometry, attrs or {}).items():
                 file.attrs[name] = value
+            write_geometry(file, geometry)
             energies = _extendible(file, "incident_energies", 1, ENERGY_ROWS)
             voxels = _extendible(file, "showers", geometry.n_voxels, rows)
             written, conditions = 0, None
