@@ -29,18 +29,18 @@ from shift_figure import draw
 
 from caloray.atomic import write_json
 from caloray.evaluation.separation import separation_power
-from caloray.geometry import Geometry, load_geometry
+from caloray.geometry import Geometry
 from caloray.io.source import open_source
 from caloray.placement import Placement, PlaceSettings, regular_cells
+from caloray.placement.grid import box_geometry, square_pitch
 from caloray.report.style import save
 from caloray.rng import StreamKey
 from caloray.showers import Showers
 
 THRESHOLD = 0.1
-FINE, COARSE = load_geometry("ild_30x90x90"), load_geometry("ild_30x30x30")
 SUB_CELLS = 3
-WIDTH = 5.088333
-SHIFTS = ((0.0, 0.0), (1 / 3, 0.0), (1 / 3, 1 / 3), (2 / 3, 0.0), (2 / 3, 1 / 3))
+Shifts = tuple[tuple[float, float], ...]
+SHIFTS: Shifts = ((0.0, 0.0), (1 / 3, 0.0), (1 / 3, 1 / 3), (2 / 3, 0.0), (2 / 3, 1 / 3))
 HALVINGS = 10
 BINS = 30
 ROWS = 50
@@ -65,6 +65,30 @@ class Way:
     mixed: bool = False
 
 
+@dataclass(frozen=True)
+class Grids:
+    """Sub-cells and cells of one study.
+
+    Args:
+        fine: Geometry of the sub-cells.
+        coarse: Cells of 3 x 3 of them.
+        cells: Cells along x and y.
+        width: Of a cell [mm].
+    """
+
+    fine: Geometry
+    coarse: Geometry
+    cells: int
+    width: float
+
+    @staticmethod
+    def of(path: Path) -> Grids:
+        """Those of a file of sub-cell showers."""
+        fine = open_source(path).geometry
+        cells, width = fine.layers[0].shape[0] // SUB_CELLS, SUB_CELLS * square_pitch(fine, "be shifted")
+        return Grids(fine, box_geometry(fine, cells, width), cells, width)
+
+
 WAYS = (
     Way("1x, not shifted", "coarse", steps=1),
     Way("1x, split by area", "coarse"),
@@ -76,14 +100,15 @@ WAYS = (
 )
 
 
-def placement(way: Way, shift: tuple[float, float], seed: int) -> Placement:
+def placement(way: Way, grids: Grids, shift: tuple[float, float], seed: int) -> Placement:
     """How a way shifts by a part (x, y) of a cell."""
-    geometry = FINE if way.start == "fine" else COARSE
+    geometry = grids.fine if way.start == "fine" else grids.coarse
     granularity = SUB_CELLS if way.start == "fine" else 1
     at = [round(way.steps * part) / way.steps if way.steps else part for part in shift]
     settings = PlaceSettings.of(
         impact="uniform" if way.mixed else "fixed",
-        at=(at[0] * WIDTH, at[1] * WIDTH),
+        at=(at[0] * grids.width, at[1] * grids.width),
+        box=grids.cells,
         points=way.points,
         granularity=granularity,
         threshold=THRESHOLD,
@@ -92,9 +117,10 @@ def placement(way: Way, shift: tuple[float, float], seed: int) -> Placement:
     return Placement(geometry, settings, regular_cells(geometry, granularity))
 
 
-def coarsened(showers: Showers) -> Showers:
+def coarsened(showers: Showers, grids: Grids) -> Showers:
     """Sub-cells summed into whole cells, the entry at the corner of a cell, nothing cut."""
-    cells = showers.voxels.reshape(len(showers), 30, 30, 3, 30, 3).sum(axis=(3, 5), dtype=np.float64)
+    n = grids.cells
+    cells = showers.voxels.reshape(len(showers), -1, n, SUB_CELLS, n, SUB_CELLS).sum(axis=(3, 5), dtype="f8")
     return Showers(showers.incident_energies, cells.reshape(len(showers), -1), showers.ids)
 
 
@@ -111,25 +137,26 @@ def read(paths: list[Path], geometry: Geometry) -> Iterator[Showers]:
 
 
 def features_of(
-    paths: list[Path], kind: str, shifts: tuple[tuple[float, float], ...], seed: int
+    paths: list[Path], kind: str, grids: Grids, shifts: Shifts, seed: int
 ) -> dict[tuple[str, int], Features]:
     """Features per way and shift of showers of sub-cells ("fine") or cells ("coarse")."""
     parts: dict[tuple[str, int], list[Features]] = {}
-    geometry = FINE if kind == "fine" else COARSE
+    geometry = grids.fine if kind == "fine" else grids.coarse
     for showers in read(paths, geometry):
         starts = {kind: showers}
         if kind == "fine":
-            starts["coarse"] = coarsened(showers)
+            starts["coarse"] = coarsened(showers, grids)
         for way in WAYS:
             if way.start not in starts:
                 continue
             for number, shift in enumerate(shifts):
-                hits, _ = placement(way, shift, seed).place(starts[way.start])
-                parts.setdefault((way.name, number), []).append(measure(hits.dense(COARSE), COARSE))
+                hits, _ = placement(way, grids, shift, seed).place(starts[way.start])
+                placed = hits.dense(grids.coarse)
+                parts.setdefault((way.name, number), []).append(measure(placed, grids.coarse))
     return {key: Features.joined(found) for key, found in parts.items()}
 
 
-def true_features(paths: list[Path]) -> tuple[tuple[tuple[float, float], ...], dict[int, Features]]:
+def true_features(paths: list[Path], coarse: Geometry) -> tuple[Shifts, dict[int, Features]]:
     """Readouts that the simulation itself has summed, and their shifts in cells."""
     parts: dict[int, list[Features]] = {}
     shifts: list[tuple[float, float]] = []
@@ -141,7 +168,7 @@ def true_features(paths: list[Path]) -> tuple[tuple[tuple[float, float], ...], d
                 voxels = np.asarray(file["readouts"][number]).reshape(len(energies), -1)
                 voxels[voxels < THRESHOLD] = 0
                 showers = Showers(energies, voxels, np.arange(len(energies)))
-                parts.setdefault(number, []).append(measure(showers, COARSE))
+                parts.setdefault(number, []).append(measure(showers, coarse))
     return tuple(shifts), {number: Features.joined(found) for number, found in parts.items()}
 
 
@@ -176,7 +203,7 @@ def halvings(n: int, seed: int) -> list[np.ndarray]:
 def study(
     truth: dict[int, Features],
     models: dict[tuple[str, int], Features],
-    shifts: tuple[tuple[float, float], ...],
+    shifts: Shifts,
     seed: int,
 ) -> list[dict[str, Any]]:
     """One row per shift, way and observable: separation power, its spread, the floor."""
@@ -230,11 +257,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("-o", "--output", type=Path, required=True)
     arguments = parser.parse_args()
-    models = features_of(arguments.geant4, "fine", SHIFTS, arguments.seed)
+    grids = Grids.of(arguments.geant4[0])
+    models = features_of(arguments.geant4, "fine", grids, SHIFTS, arguments.seed)
     truth = {number: models["9x, whole sub-cells", number] for number in range(len(SHIFTS))}
     for kind, paths in (("coarse", arguments.coarse), ("fine", arguments.fine)):
         if paths:
-            given = features_of(paths, kind, SHIFTS, arguments.seed)
+            given = features_of(paths, kind, grids, SHIFTS, arguments.seed)
             models |= {key: found for key, found in given.items() if _start(key[0]) == kind}
         else:
             print(f"{kind}: no model given; Geant4 itself stands in for a perfect one")
@@ -245,8 +273,8 @@ def main() -> None:
     }
     show(record["rows"], "Geant4 summed from sub-cells")
     if arguments.readouts:
-        shifts, true = true_features(arguments.readouts)
-        inner = features_of(arguments.readouts, "fine", shifts, arguments.seed)
+        shifts, true = true_features(arguments.readouts, grids.coarse)
+        inner = features_of(arguments.readouts, "fine", grids, shifts, arguments.seed)
         record["true_rows"] = study(true, inner, shifts, arguments.seed)
         show(record["true_rows"], "Geant4 read out with shifted cells")
     spectra = {way.name: models[way.name, 1].spectrum.sum(axis=0).tolist() for way in WAYS} | {
