@@ -20,6 +20,7 @@ from caloray.postprocess.steps import PostProcessing, apply
 
 EDGES = 50
 HALVINGS = 20
+ENERGY_MARGIN = 0.01
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,11 @@ class Judgement:
         """Whether the spectrum was closer to the reference's without the steps, beyond chance."""
         margin = 2 * (self.spread or 0.0)
         return self.before is not None and self.after is not None and self.after > self.before + margin
+
+    @property
+    def energy_is_moved(self) -> bool:
+        """Whether the steps take the mean energy further than a hundredth away from the reference's."""
+        return abs(self.energy_after - 1) > ENERGY_MARGIN + abs(self.energy_before - 1)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON."""

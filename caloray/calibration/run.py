@@ -89,6 +89,9 @@ def calibrate(request: Request, tell: Tell) -> Outcome:
         judgement = judge(steps, threshold, reference, generated, tell)
         if judgement.is_worse:
             remarks.append("the steps make the voxel spectrum worse: look at layer energies and hits first")
+        if judgement.energy_is_moved:
+            before, after = judgement.energy_before, judgement.energy_after
+            remarks.append(f"the steps move the mean energy, {before:.3f} of the reference's, to {after:.3f}")
     record: dict[str, Any] = {"from": model.digest}
     record |= {"held_out": judgement.to_dict()} if judgement is not None else {}
     bundle = with_postprocess(request.bundle, request.output, steps, record)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from caloray.bundle import Bundle, verify_bundle
+from caloray.calibration.judge import Judgement
 from caloray.cli import main
 from caloray.generation.plan import make_plan
 from caloray.generation.run import generate
@@ -159,3 +160,12 @@ def test_a_file_has_no_splits_and_that_is_said(bundle_path, tmp_path, capsys):
     sample = Path(__file__).parents[2] / "data" / "geant4_par04_ds2.hdf5"
     words = ("-o", tmp_path / "b", "--reference", sample, *FEW)
     refused(capsys, 65, "showers of readout", bundle_path, *words)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "moved"),
+    [(1.0, 1.009, False), (1.0, 0.98, True), (0.9, 0.995, False), (0.98, 1.025, False), (0.98, 1.031, True)],
+)
+def test_a_mean_energy_that_is_moved_is_told(before, after, moved):
+    judgement = Judgement(0.1, 0.1, 0.1, 0.1, 10, 10, 0, before, after)
+    assert judgement.energy_is_moved is moved
