@@ -79,7 +79,7 @@ def activations(part: Component, batch: int, width: int = 4) -> int:
         width: Bytes of a number.
     """
     if isinstance(part, LayerFlow):
-        return activation_bytes(part.maps.config.flows.layer, part.maps.grid, part.previous, batch, width)
+        return activation_bytes(part.maps.config.flows.layer, part.maps.grid, part.images, batch, width)
     if isinstance(part, LayerEnergies):
         return _of_maf(part.maps.flow, part.features, batch, width)
     if isinstance(part, FirstLayer | NextLayer):

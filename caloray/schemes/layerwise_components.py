@@ -23,6 +23,7 @@ from caloray.preprocess.cut import renormalise_and_cut
 from caloray.preprocess.log_logit import LogLogit
 from caloray.preprocess.statistics import TrainingStatistics
 from caloray.rng import StreamKey
+from caloray.schemes.guides import Guides
 from caloray.schemes.layer_energies import EnergyMaps
 from caloray.schemes.layerwise_config import LayerwiseConfig, layer_name
 from caloray.schemes.symmetry import Turn, draw_turns
@@ -44,6 +45,11 @@ class LayerMaps:
     def particle(self) -> ParticleMap:
         """Incident energy and conditions as the flows see them."""
         return ParticleMap.of(self.config.conditions, self.statistics.conditions)
+
+    @cached_property
+    def guides(self) -> Guides:
+        """Planes that show the particle's vectors."""
+        return Guides(self.geometry, self.particle)
 
     @property
     def energy_maps(self) -> EnergyMaps:
@@ -162,19 +168,24 @@ class LayerFlow(ABC):
         return self.maps.geometry.layer_sizes[0]
 
     @property
+    def images(self) -> int:
+        """Number of layer-sized planes in the context: previous layers and guides."""
+        return self.previous + self.maps.guides.count
+
+    @property
     def context_features(self) -> int:
-        """Voxels of the previous layers, and the scalars."""
-        return self.previous * self.features + self.scalars
+        """Voxels of the planes, and the scalars."""
+        return self.images * self.features + self.scalars
 
     @property
     def parameters(self) -> int:
         """Number of trainable parameters."""
-        return conv_parameters(self.maps.config.flows.layer, self.maps.grid, self.previous, self.scalars)
+        return conv_parameters(self.maps.config.flows.layer, self.maps.grid, self.images, self.scalars)
 
     def build(self) -> Flow:
         """A freshly initialised flow; permutations and weights come from the seed."""
         key = StreamKey(self.seed, self.name, "initialise")
-        return build_conv(self.maps.config.flows.layer, self.maps.grid, self.previous, self.scalars, key)
+        return build_conv(self.maps.config.flows.layer, self.maps.grid, self.images, self.scalars, key)
 
     def context(
         self,
@@ -184,7 +195,7 @@ class LayerFlow(ABC):
         energies: Tensor,
         conditions: Tensor | None,
     ) -> Tensor:
-        """The flat context (n, previous * D + scalars).
+        """The flat context (n, images * D + scalars): previous layers, guides, scalars.
 
         Args:
             previous: Previous layers (n, D) in flow space, oldest first.
@@ -195,7 +206,9 @@ class LayerFlow(ABC):
         """
         del layers
         scalars = self.maps.scalars(incident, conditions, energies)
-        return torch.cat([*previous, scalars.to(previous[0]) if previous else scalars], dim=1)
+        dtype = previous[0].dtype if previous else scalars.dtype
+        planes = [*previous, *self.maps.guides.planes(conditions)]
+        return torch.cat([plane.to(dtype) for plane in (*planes, scalars)], dim=1)
 
     def batch(
         self,

@@ -258,7 +258,7 @@ def test_conditions_reach_every_flow():
     assert (first.layer_energies != second.layer_energies).any(axis=1).all()
     assert (first.voxels != second.voxels).any(axis=1).all()
     part = scheme.component("layer_00")
-    assert part.context_features == 4
+    assert part.context_features == 2 * 16 + 4  # two guides and the scalars
     with pytest.raises(ConfigError, match="0 conditions for a model with 2"):
         scheme.sample(flows, incident, StreamKey(1, "", ""))
 
