@@ -77,7 +77,8 @@ def test_rows_of_a_batch_are_flipped_with_their_conditions():
     part, maps = scheme.component("layer_02"), scheme.maps
     rows = np.repeat(part.rows(store), 100, axis=0)
     target, context = part.batch(store, rows, torch.Generator().manual_seed(1), torch.float64)
-    direction, entry = 100 * context[:, 33:35], 100 * context[:, 35:37]
+    first = 6 * 16 + 1  # behind two layers, four guides and the energy
+    direction, entry = 100 * context[:, first : first + 2], 100 * context[:, first + 2 : first + 4]
     for seen, layer, expected in ((target, 2, direction), (context[:, 16:32], 1, entry)):
         moment = _centre(maps.voxel_map.decode(seen, maps.maxima[layer]))
         torch.testing.assert_close(moment, expected, rtol=0, atol=1e-4)
