@@ -24,7 +24,7 @@ def test_the_file_holds_all_showers_in_id_order(
     sha256 = export_hdf5(tmp_path / "d", tmp_path / "showers.hdf5")
     showers = read_all(tmp_path / "d")
     with h5py.File(tmp_path / "showers.hdf5") as file:
-        assert {"incident_energies", "showers"} == set(file)
+        assert {"incident_energies", "showers", "caloray_geometry"} == set(file)
         assert file["incident_energies"].shape == (100, 1)
         np.testing.assert_array_equal(file["showers"][()], showers.voxels)
         np.testing.assert_allclose(file["incident_energies"][:, 0], showers.incident_energies, rtol=1e-7)

@@ -107,7 +107,7 @@ def test_a_loss_that_is_no_number(tiny, make) -> None:
 
 def test_the_residual_network_learns(tiny, make) -> None:
     first, second = make(300, 1), make(300, 2, scale=2.0)
-    config = ResnetConfig(planes=(3, 3, 3, 3), epochs=8, batch=20, learning_rate=3e-3, dtype="float32")
+    config = ResnetConfig(planes=(3, 3, 3, 3), epochs=16, batch=20, learning_rate=3e-3, dtype="float32")
     source = TensorSource(InputTable(first, second, "low", tiny, 1.0, "float32"), CPU)
     parts = take_parts(np.arange(300), 300 + np.arange(300), (3, 1, 1), KEY)
     found = train_network(build_resnet((4, 3, 2), config, KEY), source, parts, config, KEY)
