@@ -290,6 +290,7 @@ def test_official_separation_powers() -> None:
     assert not official
     assert compared == 2 + 5 * 45
     assert len(on_edges) <= 30, on_edges
+    assert all(key.startswith("E layer") for key in on_edges), on_edges
     assert all(difference < 0.1 for difference in on_edges.values()), on_edges
 
 
