@@ -33,6 +33,7 @@ from caloray.flows.inverse import fingerprint, resolve
 from caloray.flows.masked import MaskedSpline
 from caloray.flows.names import Backend
 from caloray.rng import StreamKey
+from caloray.schemes.streams import BlockStreams
 
 Rows = tuple[Tensor, Tensor]
 
@@ -51,7 +52,7 @@ def recorded(bundle: Bundle, showers: int) -> dict[str, Rows]:
         flow._transform.inverse = record
     low, high = bundle.energy_range
     energies = np.exp(np.random.default_rng(5).uniform(np.log(low), np.log(high), showers))
-    bundle.scheme.sample(flows, energies, StreamKey(5, "", "", 0, 0))
+    bundle.scheme.sample(flows, energies, BlockStreams(StreamKey(5, "", "", 0, 0)))
     return {
         name: tuple(torch.cat(parts) for parts in zip(*calls, strict=True)) for name, calls in kept.items()
     }

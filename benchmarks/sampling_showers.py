@@ -27,13 +27,17 @@ from caloray.geometry import load_geometry
 from caloray.preprocess.statistics import TrainingStatistics
 from caloray.rng import StreamKey
 from caloray.schemes.inductive import COMPONENTS, InductiveScheme
+from caloray.schemes.inductive import _Particle as Particle
 from caloray.schemes.inductive_config import InductiveConfig
+from caloray.schemes.layer_energies import sample_layer_energies
+from caloray.schemes.streams import BlockStreams
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 STATISTICS = TrainingStatistics(
     showers=1, max_ratio=1.1, max_layer_energy=6e4, min_incident=1e3, max_incident=1e6
 )
-KEY = StreamKey(1, "", "")
+STREAMS = BlockStreams(StreamKey(1, "", ""))
+Started = tuple[Particle, Tensor, Tensor]
 TOO_LONG = 20.0
 STUDENT, TEACHER = "IAF student", "nflows teacher"
 
@@ -76,21 +80,24 @@ class Model:
 
     def draw(self, way: str, incident: np.ndarray) -> np.ndarray:
         """Whole showers."""
-        return self.scheme.sample(self.ways[way], incident, KEY).voxels
+        return self.scheme.sample(self.ways[way], incident, STREAMS).voxels
 
-    def start(self, way: str, incident: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
-        """Flow-1 and flow-2: incident energies, layer energies and the first layer."""
-        energy = torch.as_tensor(incident, dtype=torch.float64)
+    def start(self, way: str, incident: np.ndarray) -> Started:
+        """Flow-1 and flow-2: particles, layer energies and the first layer."""
+        particle = Particle.of(incident, None, torch.device("cpu"))
+        part = self.scheme.component(COMPONENTS[0])
         with torch.no_grad():
-            energies = self.scheme._layer_energies(self.ways[way]["layer_energies"], energy, KEY)
-            return energy, energies, self.scheme._layer(self.ways[way], energy, energies, None, 0, KEY)
+            flow = self.ways[way][part.name]
+            energies, _ = sample_layer_energies(part, flow, particle.incident, None, STREAMS)
+            first, _ = self.scheme._layer(self.ways[way], particle, energies, None, 0, STREAMS)
+            return particle, energies, first
 
-    def go_on(self, way: str, started: tuple[Tensor, Tensor, Tensor], layers: int) -> None:
+    def go_on(self, way: str, started: Started, layers: int) -> None:
         """Flow-3 for some layers."""
-        energy, energies, previous = started
+        particle, energies, previous = started
         with torch.no_grad():
             for layer in range(1, layers + 1):
-                previous = self.scheme._layer(self.ways[way], energy, energies, previous, layer, KEY)
+                previous, _ = self.scheme._layer(self.ways[way], particle, energies, previous, layer, STREAMS)
 
     def candidates(self, way: str, incident: np.ndarray, seconds: float) -> list[Candidate]:
         """Whole showers where that takes less than ``seconds``, else the start and some of the layers.

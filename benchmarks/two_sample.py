@@ -28,6 +28,7 @@ from caloray.evaluation.extremes import Extremes
 from caloray.evaluation.quantities import Seen
 from caloray.evaluation.sample import Sample
 from caloray.rng import StreamKey
+from caloray.schemes.streams import BlockStreams
 from caloray.showers import Showers
 
 BLOCK = 2000
@@ -46,7 +47,8 @@ def draw(bundle: Bundle, seed: int, showers: int, axes: tuple[Axis, ...], thresh
     start = time.process_time()
     for block, first in enumerate(range(0, showers, BLOCK)):
         incident = energies(bundle, seed, block, min(BLOCK, showers - first))
-        voxels = bundle.scheme.sample(bundle.flows, incident, StreamKey(seed, "", "", block, 0)).voxels
+        streams = BlockStreams(StreamKey(seed, "", "", block, 0))
+        voxels = bundle.scheme.sample(bundle.flows, incident, streams).voxels
         voxels = np.where(voxels < threshold, 0, voxels)
         drawn = Showers(incident, voxels, first + np.arange(len(incident)))
         sample.add(Seen.of(drawn, bundle.geometry, threshold))
@@ -62,7 +64,7 @@ def histograms(bundle: Bundle, threshold: float) -> tuple[Axis, ...]:
     """Axes whose ranges come from a few showers of the bundle itself."""
     extremes = Extremes(bundle.geometry)
     incident = energies(bundle, 99, 0, BLOCK)
-    voxels = bundle.scheme.sample(bundle.flows, incident, StreamKey(99, "", "", 0, 0)).voxels
+    voxels = bundle.scheme.sample(bundle.flows, incident, BlockStreams(StreamKey(99, "", "", 0, 0))).voxels
     extremes.add(Seen.of(Showers(incident, voxels, np.arange(BLOCK)), bundle.geometry, threshold))
     return build_axes(bundle.geometry, threshold, extremes)
 

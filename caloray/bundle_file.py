@@ -9,11 +9,14 @@ __all__ = [
     "FileEntry",
     "GoldenEntry",
     "GoldenReport",
+    "QualityEntry",
     "load_flow",
+    "load_quality",
     "load_tensors",
     "read_bundle_file",
     "save_component",
     "write_bundle_file",
+    "write_quality_entry",
 ]
 
 import json
@@ -39,11 +42,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from caloray.atomic import digest_json, sha256_file, write_json
-from caloray.errors import BundleError, ConfigError, GeometryError
+from caloray.errors import BundleError, ConfigError, DataError, GeometryError
 from caloray.flows.inverse import Backend, resolve
 from caloray.geometry import Geometry
 from caloray.postprocess.steps import PostProcessing, require_known
 from caloray.preprocess.statistics import TrainingStatistics
+from caloray.quality.layout import Layout
+from caloray.quality.reference import QualityReference
 from caloray.schemes.build import Scheme, SchemeConfig
 
 FORMAT = 1
@@ -131,6 +136,15 @@ class GoldenEntry(FileEntry):
         return value
 
 
+class QualityEntry(FileEntry):
+    """The frozen reference of quality control, and the showers of the model that it was made from."""
+
+    seed: int
+    showers: int = Field(ge=1)
+    numerics: dict[str, str]
+    layout: Layout
+
+
 @dataclass(frozen=True)
 class GoldenReport:
     """How the golden showers came out on this machine.
@@ -172,6 +186,7 @@ class BundleFile(_Frozen):
     golden: GoldenEntry | None
     info: dict[str, Any]
     postprocess: PostProcessing = ()
+    quality: QualityEntry | None = None
     digest: str = ""
     sha256: str | None = None
 
@@ -190,8 +205,23 @@ def write_bundle_file(directory: Path, file: BundleFile) -> None:
     value = file.model_dump(mode="json", exclude={"sha256", "digest"})
     if not file.postprocess:
         del value["postprocess"]  # as before there was any
+    if file.quality is None:
+        del value["quality"]
     value["digest"] = _showers_digest(value)
     write_json(directory / "bundle.json", {**value, "sha256": digest_json(value)})
+
+
+def write_quality_entry(directory: Path, entry: QualityEntry | None) -> None:
+    """Name another quality reference in ``bundle.json``, or none; all else stays as it is written there.
+
+    Raises:
+        BundleError: As :func:`read_bundle_file`.
+    """
+    read_bundle_file(directory)
+    value = json.loads((directory / "bundle.json").read_text())
+    kept = {key: item for key, item in value.items() if key not in {"sha256", "quality"}}
+    kept |= {} if entry is None else {"quality": entry.model_dump(mode="json")}
+    write_json(directory / "bundle.json", {**kept, "sha256": digest_json(kept)})
 
 
 def _showers_digest(value: dict[str, Any]) -> str:
@@ -254,6 +284,24 @@ def load_tensors(entry: FileEntry, directory: Path) -> dict[str, Tensor]:
         return load_file(file)
     except SafetensorError as error:
         raise BundleError(f"{file}: {error}", hint="copy the bundle again") from error
+
+
+def load_quality(directory: Path, file: BundleFile) -> QualityReference | None:
+    """The reference of quality control; None for a bundle without.
+
+    Raises:
+        BundleError: As :func:`load_tensors`; or it is not that of this bundle's readout.
+    """
+    if (entry := file.quality) is None:
+        return None
+    tensors = {name: tensor.numpy() for name, tensor in load_tensors(entry, directory).items()}
+    try:
+        return QualityReference.of(tensors, file.readout, entry.layout, entry.sha256)
+    except DataError as error:
+        raise BundleError(
+            f"{directory / entry.path}: {error.message}",
+            hint="make it again: `caloray model reference BUNDLE --force`",
+        ) from error
 
 
 def load_flow(directory: Path, scheme: Scheme, name: str, entry: ComponentEntry, device: str) -> Flow:

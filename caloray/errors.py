@@ -19,6 +19,7 @@ __all__ = [
     "IntegrityError",
     "InterruptedRunError",
     "NumericalError",
+    "ServiceError",
     "StorageError",
     "catalogue",
 ]
@@ -125,11 +126,19 @@ class InterruptedRunError(CaloRayError):
     exit_code = 75
 
 
+class ServiceError(CaloRayError):
+    """A shower service that is down, busy or broke off; the same request may be sent again."""
+
+    code = "CR-710"
+    exit_code = 75
+
+
 def catalogue() -> list[tuple[str, str, int, str]]:
     """All errors as (code, class name, exit code, first docstring line), sorted by code."""
 
     def walk(kind: type[CaloRayError]) -> list[type[CaloRayError]]:
-        return [kind] + [leaf for sub in kind.__subclasses__() for leaf in walk(sub)]
+        ours = [sub for sub in kind.__subclasses__() if sub.__module__ == __name__]  # Ray derives its own
+        return [kind] + [leaf for sub in ours for leaf in walk(sub)]
 
     rows = [
         (kind.code, kind.__name__, kind.exit_code, (kind.__doc__ or "").strip().split("\n")[0])

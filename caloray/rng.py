@@ -40,18 +40,38 @@ class StreamKey:
 
     def named(self, component: str, purpose: str) -> StreamKey:
         """Another stream family of the same seed, block and attempt."""
-        return replace(self, component=component, purpose=purpose)
+        return StreamKey(self.seed, component, purpose, self.block, self.attempt)
 
     def generator(self) -> np.random.Generator:
         """A numpy generator at the start of this stream."""
-        counter = np.array([0, 0, self.attempt, self.block], dtype=np.uint64)
-        return np.random.Generator(np.random.Philox(key=self._key(), counter=counter))
+        return np.random.Generator(np.random.Philox(key=self._key(), counter=self._counter()))
+
+    def rewind(self, generator: np.random.Generator, counts: int = 0) -> None:
+        """Put a generator that :meth:`generator` made, of any stream, at the start of this one or further on.
+
+        The numbers are those of a new one, which takes four times as long to make.
+
+        Args:
+            generator: The generator.
+            counts: Counts of the counter to leave out; each gives four numbers of 64 bits.
+        """
+        generator.bit_generator.state = {
+            "bit_generator": "Philox",
+            "state": {"counter": self._counter(counts), "key": self._key()},
+            "buffer": np.zeros(4, dtype=np.uint64),
+            "buffer_pos": 4,
+            "has_uint32": 0,
+            "uinteger": 0,
+        }
 
     def seed64(self) -> int:
         """A 63-bit seed for generators that take only one integer (torch)."""
         text = f"{self.block}/{self.attempt}".encode()
         digest = hashlib.blake2b(text, digest_size=8, key=self._key().tobytes()).digest()
         return int.from_bytes(digest, "little") >> 1
+
+    def _counter(self, counts: int = 0) -> np.ndarray:
+        return np.array([counts, 0, self.attempt, self.block], dtype=np.uint64)
 
     def _key(self) -> np.ndarray:
         text = f"{self.seed}\x1f{self.component}\x1f{self.purpose}".encode()

@@ -12,6 +12,8 @@ from safetensors.torch import load_file, save_file
 from caloray.atomic import sha256_file
 from caloray.bundle import Bundle, save_bundle, verify_bundle
 from caloray.errors import BundleError, ConfigError
+from caloray.rng import StreamKey
+from caloray.schemes.streams import BlockStreams
 
 ENERGIES = np.geomspace(2e3, 4e4, 20)
 FILES = [
@@ -44,9 +46,7 @@ def test_sampled_bytes_are_those_before_saving(toy, tmp_path):
         flows[name] = scheme.component(name).build()
         flows[name].load_state_dict(state)
         flows[name].eval()
-    from caloray.rng import StreamKey
-
-    before = scheme.sample(flows, ENERGIES[:8], StreamKey(5, "", "", 2)).voxels
+    before = scheme.sample(flows, ENERGIES[:8], BlockStreams(StreamKey(5, "", "", 2))).voxels
     assert before.tobytes() == bundle.sample_block(ENERGIES[:8], 5, 2).tobytes()
     assert before.tobytes() == Bundle.load(tmp_path / "bundle").sample_block(ENERGIES[:8], 5, 2).tobytes()
 

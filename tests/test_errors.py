@@ -57,6 +57,7 @@ def test_exit_codes_of_the_catalogue():
         "ClusterError": 69,
         "AuthError": 77,
         "InterruptedRunError": 75,
+        "ServiceError": 75,
     }
 
 

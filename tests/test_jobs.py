@@ -26,7 +26,7 @@ exit ${SRUN_STATUS:-0}
 
 
 def test_there_is_one_for_every_step():
-    assert [path.stem for path in JOBS] == ["evaluate", "generate", "ingest", "train"]
+    assert [path.stem for path in JOBS] == ["evaluate", "generate", "ingest", "produce", "train"]
 
 
 @pytest.mark.parametrize("path", JOBS, ids=lambda path: path.stem)

@@ -57,6 +57,19 @@ def test_streams_can_be_opened_in_any_order_any_number_of_times():
     assert draw(KEY) == forward[KEY.at(3)]
 
 
+@given(ADDRESSES, st.lists(ADDRESSES, min_size=1, max_size=4), st.integers(0, 9))
+def test_a_generator_can_be_put_at_the_start_of_any_stream(first, others, used):
+    generator = first.generator()
+    for key in (*others, first):
+        generator.standard_normal(used)
+        generator.random(used, np.float32)
+        key.rewind(generator)
+        assert generator.random(3, np.float32).tolist() == key.generator().random(3, np.float32).tolist()
+    first.rewind(generator, used)
+    expected = first.generator().random(8 * used + 3, np.float32)[-3:]
+    assert generator.random(3, np.float32).tolist() == expected.tolist()
+
+
 @given(ADDRESSES, ADDRESSES)
 def test_different_addresses_give_different_streams(one, other):
     if one == other:

@@ -42,7 +42,8 @@ def with_postprocess(
         for entry in bundle.file.components.values():
             (temporary / entry.path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path / entry.path, temporary / entry.path)
-        file = bundle.file.model_copy(update={"postprocess": steps, "golden": None, "info": info})
+        changes = {"postprocess": steps, "golden": None, "quality": None, "info": info}
+        file = bundle.file.model_copy(update=changes)
         write_bundle_file(temporary, file)
         write_bundle_file(temporary, file.model_copy(update={"golden": make_golden(temporary)}))
     return Bundle.load(output)

@@ -9,6 +9,7 @@ __all__ = ["app", "run_command_line"]
 
 import json
 import logging
+import os
 import signal
 import sys
 import threading
@@ -22,6 +23,7 @@ import typer
 
 import caloray
 from caloray.cli import (
+    campaign,
     config,
     data,
     diphoton,
@@ -31,11 +33,14 @@ from caloray.cli import (
     leaderboard,
     model,
     place,
+    produce,
+    request,
     run,
+    serve,
     track,
     train,
 )
-from caloray.errors import CaloRayError
+from caloray.errors import CaloRayError, InterruptedRunError
 
 GLOBAL_FLAGS = ("--debug", "--json-errors", "-q", "--quiet", "-v", "--verbose")
 
@@ -52,6 +57,10 @@ app.command(epilog=run.EXAMPLE)(run.run)
 app.add_typer(data.app, name="data")
 app.command(epilog=train.EXAMPLE)(train.train)
 app.command(epilog=generate.EXAMPLE)(generate.generate)
+app.command(epilog=produce.EXAMPLE)(produce.produce)
+app.add_typer(campaign.app, name="campaign")
+app.command(epilog=serve.EXAMPLE)(serve.serve)
+app.command(epilog=request.EXAMPLE)(request.request)
 app.command(epilog=place.EXAMPLE)(place.place)
 app.command(epilog=evaluate.EXAMPLE)(evaluate.evaluate)
 app.command(epilog=leaderboard.EXAMPLE)(leaderboard.leaderboard)
@@ -97,7 +106,10 @@ def run_command_line(argv: Sequence[str] | None = None) -> int:
         with _orderly_termination():
             app(args=arguments, prog_name="caloray")
     except CaloRayError as error:
-        return _report(error, debug="--debug" in arguments, as_json="--json-errors" in arguments)
+        status = _report(error, debug="--debug" in arguments, as_json="--json-errors" in arguments)
+        if argv is None and isinstance(error, InterruptedRunError):
+            _leave_at_once(status)
+        return status
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     return 0
@@ -127,6 +139,13 @@ def _orderly_termination() -> Iterator[None]:
 def _terminate(signum: int, frame: FrameType | None) -> Never:
     del frame
     raise SystemExit(128 + signum)
+
+
+def _leave_at_once(status: int) -> Never:
+    """End the process without taking torch apart: that can last longer than a scheduler waits for SIGKILL."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def _report(error: CaloRayError, *, debug: bool, as_json: bool) -> int:

@@ -39,8 +39,14 @@ def show(
 
 
 @app.command(epilog="Example: caloray config schema > caloray.schema.json")
-def schema() -> None:
+def schema(
+    *,
+    campaign: Annotated[
+        bool, typer.Option("--campaign", help="That of campaign files (`caloray produce`).")
+    ] = False,
+) -> None:
     """Print the JSON schema of run configs, for completion in an editor."""
-    from caloray.config import RunConfig
+    from caloray.config import Campaign, RunConfig
 
-    print_json(RunConfig.model_json_schema())
+    model = Campaign if campaign else RunConfig
+    print_json(model.model_json_schema())

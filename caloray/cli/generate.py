@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["EXAMPLE", "generate"]
+__all__ = ["EXAMPLE", "generate", "ids_of", "key_of"]
 
 import sys
 import time
@@ -107,7 +107,7 @@ def generate(
         seed,
         energies=None if energies is None else parse_energies(energies, repeat=repeat_energies),
         conditions=parse_conditions(condition or (), theta, phi, repeat=repeat_energies),
-        ids=_ids(ids),
+        ids=ids_of(ids),
         blocks_per_shard=blocks_per_shard,
         on_invalid=on_invalid,
         allow_extrapolation=allow_extrapolation,
@@ -214,18 +214,24 @@ def _result(plan: GenerationPlan, manifest: Manifest, output: Path) -> dict[str,
 
 def _tell(facts: dict[str, object], *, as_json: bool) -> None:
     if as_json:
-        print_json({_key(name): value for name, value in facts.items()})
+        print_json({key_of(name): value for name, value in facts.items()})
         return
     width = max(len(name) for name in facts)
     for name, value in facts.items():
         say(f"{name:<{width}}  {value}")
 
 
-def _key(name: str) -> str:
+def key_of(name: str) -> str:
+    """A fact's name as a key of JSON."""
     return name.replace(" [MeV]", "_mev").replace(" (estimate)", "_estimate").replace(" ", "_")
 
 
-def _ids(text: str | None) -> list[int] | None:
+def ids_of(text: str | None) -> list[int] | None:
+    """The event numbers of an option.
+
+    Raises:
+        ConfigError: Something else.
+    """
     if text is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""``caloray model``: look at a bundle, check it, time it, give it post-processing."""
+"""``caloray model``: look at a bundle, check it, time it, give it post-processing and a reference."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from caloray.cli import postprocess, timing
+from caloray.cli import postprocess, reference, timing
 from caloray.cli.console import print_json, print_table, say
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Look at a bundle, check it, time it, post-process its showers.", no_args_is_help=True)
 app.command(name="time", epilog=timing.EXAMPLE)(timing.time_model)
 app.command(epilog=postprocess.EXAMPLE)(postprocess.postprocess)
+app.command(epilog=reference.EXAMPLE)(reference.reference)
 
 BundleArgument = Annotated[Path, typer.Argument(help="Bundle directory.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -75,6 +76,7 @@ def _facts(model: Bundle) -> list[tuple[str, object]]:
         ("trainable parameters", f"{count.training:,} to train, {count.generation:,} to sample"),
         ("block size", model.block_size),
         ("post-processing", ", ".join(step.kind for step in model.file.postprocess) or "none"),
+        ("quality reference", _reference(model)),
         ("made with", f"caloray {model.file.caloray}"),
         ("seed", model.file.seed),
         *((name, _short(value)) for name, value in model.info.items()),
@@ -83,6 +85,11 @@ def _facts(model: Bundle) -> list[tuple[str, object]]:
 
 def _range(item: ConditionRange) -> str:
     return f"{item.low:g} to {item.high:g} {'' if item.unit == '1' else item.unit}".rstrip()
+
+
+def _reference(model: Bundle) -> str:
+    entry = model.file.quality
+    return "none" if entry is None else f"{entry.showers:,} showers, seed {entry.seed}"
 
 
 def _components(model: Bundle) -> list[tuple[object, ...]]:

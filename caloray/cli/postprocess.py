@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["EXAMPLE", "postprocess"]
+__all__ = ["EXAMPLE", "counter", "postprocess"]
 
 from collections.abc import Callable
 from pathlib import Path
@@ -66,7 +66,7 @@ def postprocess(
         )
     _require_free(output)
     request = Request(bundle, output, names, reference, split, generated, number, seed, threshold)
-    outcome = calibrate(request, _counter())
+    outcome = calibrate(request, counter())
     _show(outcome, as_json=as_json)
 
 
@@ -88,7 +88,7 @@ def _remove(bundle: Path, output: Path, *, as_json: bool) -> None:
         say(f"bundle  {output} without post-processing, digest {made.digest}")
 
 
-def _counter() -> Callable[[str, int], None]:
+def counter() -> Callable[[str, int], None]:
     """Tells about every so many showers."""
     done: dict[str, int] = {}
 

@@ -2,8 +2,7 @@
 
 The pieces themselves are idempotent and commit their own output (shard, then receipt), so a piece that
 died with its worker is simply run again, and what a piece returns never matters for the result on disk.
-Every running piece leaves its host and process id in ``<directory>/workers/``, for whoever wants to look at
-it, or to stop it.
+Every running piece leaves a note of its process (:mod:`caloray.io.worker_notes`).
 """
 
 from __future__ import annotations
@@ -11,21 +10,18 @@ from __future__ import annotations
 __all__ = ["Load", "map_tasks"]
 
 import logging
-import os
-import socket
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import ray
-from ray.exceptions import OutOfMemoryError, RayError, RayTaskError, WorkerCrashedError
+from ray.exceptions import OutOfMemoryError, RayError
 
-from caloray.atomic import write_json
-from caloray.errors import CaloRayError, ClusterError
+from caloray.distributed.failures import translated
 from caloray.interrupt import StopRequest
+from caloray.io.worker_notes import announced, forget
 
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
@@ -102,18 +98,18 @@ def map_tasks(
                     outcome = ray.get(reference)
                 except OutOfMemoryError as error:
                     if index in alone:
-                        raise _translated(error, what, index) from error
+                        raise translated(error, what, index) from error
                     _LOG.warning("%s: piece %d ran out of memory and is run again alone", what, index)
                     alone.add(index)
                     waiting.append(index)
                     room = 1
                 except RayError as error:
-                    raise _translated(error, what, index) from error
+                    raise translated(error, what, index) from error
                 else:
                     yield index, outcome
     finally:
         _abandon(list(running))
-    _forget(directory)
+    forget(directory)
 
 
 def _remote(load: Load) -> Any:
@@ -125,38 +121,8 @@ def _remote(load: Load) -> Any:
 
 
 def _piece(work: Callable[[Any, Path], object], item: object, directory: Path, index: int) -> object:
-    with _announced(directory, index):
+    with announced(directory, f"{index:05d}"):
         return work(item, directory)
-
-
-@contextmanager
-def _announced(directory: Path, index: int) -> Iterator[None]:
-    path = directory / "workers" / f"{index:05d}.json"
-    write_json(path, {"host": socket.gethostname(), "pid": os.getpid()})
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)
-
-
-def _translated(error: RayError, what: str, index: int) -> CaloRayError:
-    """The error of a piece in our own words; what the work itself raised on purpose comes back as it was."""
-    match error:
-        case RayTaskError(cause=CaloRayError() as cause):
-            return cause
-        case RayTaskError(cause=cause):
-            reason = f"failed: {type(cause).__name__}: {_last_line(cause)}"
-            hint = "run with --debug for the worker's traceback"
-        case OutOfMemoryError():
-            reason = "needs more memory than its node has"
-            hint = "use nodes with more memory, or smaller pieces (rows_per_shard, block_size)"
-        case WorkerCrashedError():
-            reason = "lost its worker again and again (killed, or out of memory)"
-            hint = "look at the node's memory and system log; the same command continues where this one ended"
-        case _:
-            reason = f"was lost: {_last_line(error)}"
-            hint = "the same command continues where this one ended"
-    return ClusterError(f"{what}: piece {index} {reason}", hint=hint)
 
 
 def _room(load: Load) -> int:
@@ -171,17 +137,3 @@ def _abandon(references: list[Any]) -> None:
         ray.cancel(reference, force=True, recursive=True)
     if references:
         ray.wait(references, num_returns=len(references), timeout=_STOP_GRACE)
-
-
-def _forget(directory: Path) -> None:
-    """Remove the notes of the workers, those of killed ones included."""
-    folder = directory / "workers"
-    for path in folder.glob("*.json*"):
-        path.unlink(missing_ok=True)
-    if folder.is_dir():
-        folder.rmdir()
-
-
-def _last_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[-1][:300] if lines else type(error).__name__

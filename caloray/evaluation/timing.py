@@ -34,6 +34,7 @@ from caloray.flows.inverse import Backend, fingerprint
 from caloray.io.origin import ATTRIBUTE, Geant4Time, geant4_time
 from caloray.preprocess.conditions import inside_ranges
 from caloray.rng import StreamKey
+from caloray.schemes.streams import BlockStreams
 
 SCHEMA = "caloray-timing/1"
 BATCHES = (1, 100, 10_000)
@@ -218,8 +219,8 @@ def _drawing(bundle: Bundle, energies: tuple[float, float], seed: int) -> Draw:
         draws = key.at(index).generator()
         incident = np.exp(low + draws.random(rows) * (high - low))
         conditions = None if pool is None else pool[draws.integers(len(pool), size=rows)]
-        address = StreamKey(seed, "", "", index, 0)
-        return bundle.finish(bundle.scheme.sample(bundle.flows, incident, address, conditions)).voxels
+        streams = BlockStreams(StreamKey(seed, "", "", index, 0))
+        return bundle.finish(bundle.scheme.sample(bundle.flows, incident, streams, conditions)).voxels
 
     return draw
 

@@ -28,7 +28,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from caloray.errors import ConfigError, DataError
-from caloray.generation.energies import EnergySpec, FromFile
+from caloray.generation.energies import EnergySpec, FromFile, FromTable
 from caloray.io.particles import read_particles
 from caloray.preprocess.condition_range import (
     ConditionRange,
@@ -214,6 +214,10 @@ def resolve_conditions(
                 )
             )
             named += taken
+    if isinstance(energies, FromTable):
+        if given:
+            raise ConfigError("conditions besides a campaign's particle list", hint="put them into the list")
+        named += energies.conditions
     require_names(needed, named)
     return tuple(_resolved(spec) for spec in given)
 
@@ -235,6 +239,8 @@ def check_conditions(
     allow_extrapolation: bool,
 ) -> None:
     """Refuse, before anything is generated, conditions that do not fit the model or the request.
+
+    Those that no spec gives stand in a campaign's particle list, which was checked when it was made.
 
     Args:
         specs: Resolved conditions.
@@ -261,9 +267,12 @@ def check_conditions(
                 hint="give as many as showers, or pass --repeat-energies",
             )
         listed |= table
+    known = listed | extremes
     for item in ranges:
-        values = extremes[item.name] if item.name in extremes else listed[item.name]
-        require_inside(item, values, allow_extrapolation=allow_extrapolation)
+        if item.name in known:
+            require_inside(item, known[item.name], allow_extrapolation=allow_extrapolation)
+    if not specs:
+        return
     whole = set(DIRECTION) <= {item.name for item in ranges}
     if whole and not any(isinstance(spec, Angles) for spec in specs):
         _require_directions(listed, extremes, events)

@@ -10,6 +10,7 @@ __all__ = [
     "EnergySpec",
     "EnergyStream",
     "FromFile",
+    "FromTable",
     "Listed",
     "LogUniform",
     "Uniform",
@@ -26,6 +27,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from caloray.errors import ConfigError, DataError
+from caloray.io.particle_table import PARTICLES
 from caloray.io.particles import read_particles
 from caloray.rng import StreamKey
 
@@ -87,7 +89,32 @@ class FromFile(BaseModel):
     content: str | None = None
 
 
-EnergySpec = Annotated[LogUniform | Uniform | Listed | FromFile, Field(discriminator="kind")]
+class FromTable(BaseModel):
+    """Event i gets row i of a campaign's particle list: its energy and what else is said about it.
+
+    The list lies in the directory that is generated into, and was checked when it was made
+    (:mod:`caloray.generation.particle_lists`); :class:`caloray.generation.particles.ParticleStream` reads it.
+
+    Args:
+        path: Relative to that directory.
+        rows: Particles in it.
+        content: sha256 over their values, which decides what is generated.
+        sha256: Of the file, whose bytes depend on the version of the Parquet library; "" where none was
+            written.
+        conditions: The columns that are conditions.
+    """
+
+    model_config = _FROZEN
+
+    kind: Literal["table"] = "table"
+    path: str = PARTICLES
+    rows: int = Field(ge=1)
+    content: str
+    sha256: str = ""
+    conditions: tuple[str, ...] = ()
+
+
+EnergySpec = Annotated[LogUniform | Uniform | Listed | FromFile | FromTable, Field(discriminator="kind")]
 """Where incident energies come from; a union over ``kind``."""
 
 
@@ -100,10 +127,13 @@ class EnergyStream:
         block_size: Events per block.
 
     Raises:
+        ConfigError: A campaign's list, which :class:`caloray.generation.particles.ParticleStream` reads.
         DataError: The file cannot be read, or no longer holds what the plan was made with.
     """
 
     def __init__(self, spec: EnergySpec, seed: int, block_size: int) -> None:
+        if isinstance(spec, FromTable):
+            raise ConfigError("energies of a campaign's particle list are read by its particle stream")
         self._spec = spec
         self._key = StreamKey(seed, *STREAM)
         self._size = block_size
@@ -147,6 +177,8 @@ def check_range(
 ) -> tuple[float, float]:
     """Lowest and highest energy of a request [MeV], checked before anything is generated.
 
+    A campaign's own list was checked when it was made: for it the trained range is returned.
+
     Raises:
         DataError: NaN, infinite, zero or negative energies.
         ConfigError: Energies outside ``trained`` [MeV], unless ``allow_extrapolation``.
@@ -157,6 +189,8 @@ def check_range(
         low, high = float(table.min()), float(table.max())
     elif isinstance(spec, LogUniform | Uniform):
         low, high = spec.min, spec.max
+    else:
+        return trained  # a campaign's list has been checked
     if not allow_extrapolation and (low < trained[0] * (1 - EDGE) or high > trained[1] * (1 + EDGE)):
         raise ConfigError(
             f"incident energies from {low:g} to {high:g} MeV, but the model was trained from "

@@ -2,77 +2,108 @@
 
 from __future__ import annotations
 
-__all__ = ["open_output", "pending"]
+__all__ = ["open_output", "pending", "refuse_other", "require_space_for"]
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 from caloray.atomic import require_space, sweep, write_json
 from caloray.errors import StorageError
-from caloray.generation.plan import GenerationPlan
+from caloray.generation.plan import PLAN, GenerationPlan
 from caloray.generation.receipts import Receipt, receipt_path, verified_receipt
+from caloray.generation.totals import Totals
 from caloray.io.lock import exclusive
 from caloray.io.manifest import MANIFEST
+from caloray.io.worker_notes import announced, forget
 
-PLAN = "plan.json"
+READERS = 4
+"""Shards that are hashed at the same time when a production is continued."""
 
 
 @contextmanager
 def open_output(plan: GenerationPlan, directory: Path) -> Iterator[None]:
     """Hold ``directory`` for ``plan`` while the block runs.
 
-    Writes ``plan.json`` into a new directory and removes what a killed run left half-written.
+    Writes ``plan.json`` into a new directory and removes what a killed run left half-written. Whoever looks
+    at ``workers/driver.json`` meanwhile sees this process.
 
     Raises:
         StorageError: The directory holds something else, is in use by another process, or cannot be written.
     """
-    _refuse_other(plan, directory)
+    refuse_other(plan, directory)
     if not (directory / PLAN).exists():
         require_space(directory, plan.estimated_bytes)
     with exclusive(directory):
-        _refuse_other(plan, directory)
-        for folder in (directory, directory / "shards", directory / "receipts"):
-            sweep(folder)
+        refuse_other(plan, directory)
+        _sweep(directory)
+        forget(directory)
         if not (directory / PLAN).exists():
             write_json(directory / PLAN, {"digest": plan.digest, "plan": plan.model_dump(mode="json")})
-        yield
+        try:
+            with announced(directory, "driver"):
+                yield
+        finally:
+            forget(directory)
+            _sweep(directory)
 
 
-def pending(plan: GenerationPlan, directory: Path) -> tuple[list[int], list[Receipt]]:
-    """The shards that have to be made, and the receipts of those that are there, whole and unaltered.
+def _sweep(directory: Path) -> None:
+    for folder in (directory, directory / "shards", directory / "receipts"):
+        sweep(folder)
+
+
+def pending(
+    plan: GenerationPlan, directory: Path, keep: Callable[[Receipt], None]
+) -> tuple[list[int], Totals]:
+    """The shards that have to be made, and the sums over those that are there, whole and unaltered.
 
     Every finished shard is hashed. A receipt that cannot be trusted is removed, with a warning.
+
+    Args:
+        plan: The request.
+        directory: Output directory.
+        keep: Told of every finished shard, in order.
 
     Raises:
         StorageError: What is missing will not fit on the disk.
     """
-    todo, done = [], []
-    for index in range(plan.n_shards):
-        receipt = verified_receipt(directory, plan, index)
-        if receipt is None:
-            receipt_path(directory, index).unlink(missing_ok=True)
-            todo.append(index)
-        else:
-            done.append(receipt)
+    todo, done = [], Totals()
+    indices = range(plan.n_shards)
+    readers = ThreadPoolExecutor(READERS)
+    try:
+        found = readers.map(lambda index: verified_receipt(directory, plan, index), indices)
+        for index, receipt in zip(indices, found, strict=True):
+            if receipt is None:
+                receipt_path(directory, index).unlink(missing_ok=True)
+                todo.append(index)
+            else:
+                done.add(receipt)
+                keep(receipt)
+    finally:
+        readers.shutdown(cancel_futures=True)
     require_space_for(plan, directory, done)
     return todo, done
 
 
-def require_space_for(plan: GenerationPlan, directory: Path, done: list[Receipt]) -> None:
+def require_space_for(plan: GenerationPlan, directory: Path, done: Totals) -> None:
     """Refuse to go on when the showers that are missing will not fit, judged by those that are there.
 
     Raises:
         StorageError: With the bytes needed and free.
     """
-    rows = sum(receipt.rows for receipt in done)
-    per_row = sum(receipt.bytes for receipt in done) / rows if rows else plan.estimated_bytes / plan.rows
-    require_space(directory, int((plan.rows - rows) * per_row))
+    per_row = done.bytes / done.planned if done.planned else plan.estimated_bytes / plan.rows
+    require_space(directory, int((plan.rows - done.planned) * per_row))
 
 
-def _refuse_other(plan: GenerationPlan, directory: Path) -> None:
-    """Refuse a directory with another plan, or with shards that no plan of ours made; touch nothing."""
+def refuse_other(plan: GenerationPlan, directory: Path) -> None:
+    """Refuse a directory with another plan, or with shards that no plan of ours made; touch nothing.
+
+    Raises:
+        StorageError: Naming both plans.
+    """
     if directory.exists() and not directory.is_dir():
         raise StorageError(f"{directory}: is a file, not a directory", hint="choose another output directory")
     path = directory / PLAN

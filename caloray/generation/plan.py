@@ -7,12 +7,15 @@ directory.
 
 from __future__ import annotations
 
-__all__ = ["GenerationPlan", "ShardPlan", "count_events", "make_plan"]
+__all__ = ["GenerationPlan", "Production", "ShardPlan", "count_events", "make_plan", "read_plan"]
 
+import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -27,22 +30,26 @@ from pydantic import (
 )
 
 from caloray.atomic import digest_json
-from caloray.errors import ConfigError
+from caloray.errors import ConfigError, StorageError
 from caloray.generation.blocks import BlockSampler
 from caloray.generation.condition_words import spell_conditions
 from caloray.generation.conditions import ConditionSpec, check_conditions, resolve_conditions
 from caloray.generation.energies import (
     EnergySpec,
     FromFile,
+    FromTable,
     Listed,
     LogUniform,
     Uniform,
     check_range,
     resolve,
 )
+from caloray.generation.particle_sources import Domain, ParticleIdentity
 from caloray.geometry import Geometry
+from caloray.io.shards import Layout
 
 Invalid = Literal["error", "resample"]
+PLAN = "plan.json"
 ROWS_PER_SHARD = 2000
 MAX_IDS = 100_000
 ZSTD_SHARE = 0.25
@@ -63,10 +70,31 @@ class ShardPlan:
         return f"shards/shard-{self.index:05d}.parquet"
 
 
+class Production(BaseModel):
+    """What a campaign asks for beyond a plain request.
+
+    Args:
+        particles: Where run, event and particle numbers come from.
+        domain: What is done about particles outside the trained ranges.
+        max_response: A shower whose energy is above this times E_inc is invalid; None: none is.
+        likelihood: Whether each shower carries its log density under the flows.
+        format: Layout of the shards.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    particles: ParticleIdentity
+    domain: Domain = "error"
+    max_response: float | None = Field(default=None, gt=0)
+    likelihood: bool = False
+    format: Layout = "sparse"
+
+
 class GenerationPlan(BaseModel):
     """Everything that a request is made of.
 
-    ``bundle`` is only where the model was found; its ``bundle_digest`` is what counts.
+    ``bundle`` is only where the model was found; its ``bundle_digest`` is what counts. ``shower_bytes``, the
+    bytes that a shower is expected to take, only helps to judge the disk.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -86,13 +114,16 @@ class GenerationPlan(BaseModel):
     max_attempts: int = Field(default=10, ge=1, le=100)
     block_size: int = Field(ge=1)
     blocks_per_shard: int = Field(ge=1)
+    production: Production | None = None
+    shower_bytes: float | None = Field(default=None, gt=0)
 
     @model_serializer(mode="wrap")
-    def _as_before_conditions(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without conditions the key is left out, so that digests of older plans stay what they were."""
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Keys that came later are left out where they say nothing: digests of older plans stay the same."""
         value: dict[str, Any] = handler(self)
-        if not self.conditions:
-            value.pop("conditions", None)
+        for name in ("conditions", "production", "shower_bytes"):
+            if not getattr(self, name):
+                value.pop(name, None)
         return value
 
     @model_validator(mode="after")
@@ -111,10 +142,11 @@ class GenerationPlan(BaseModel):
 
     def identity(self) -> dict[str, Any]:
         """What the digest covers, as JSON."""
-        fields = self.model_dump(mode="json", exclude={"bundle"})
+        fields = self.model_dump(mode="json", exclude={"bundle", "shower_bytes"})
         fields["geometry"] = self.readout.digest
         for spec in (fields["energies"], *fields.get("conditions", ())):
             spec.pop("path", None)
+        fields["energies"].pop("sha256", None)  # of a table; the Parquet library decides on its bytes
         return fields
 
     @cached_property
@@ -154,10 +186,12 @@ class GenerationPlan(BaseModel):
     @property
     def estimated_bytes(self) -> int:
         """Rough size of all shards on disk."""
-        return int(self.rows * (16 + 4 * self.readout.n_voxels * ZSTD_SHARE))
+        return int(self.rows * (self.shower_bytes or 16 + 4 * self.readout.n_voxels * ZSTD_SHARE))
 
     def command(self, ids: Sequence[int]) -> str:
         """The command line that makes the showers ``ids`` of this request again."""
+        if self.production is not None:
+            return f"caloray produce CAMPAIGN.yaml --ids {','.join(map(str, ids))} --set output=repro"
         words = ["caloray", "generate", self.bundle or "BUNDLE", "-n", str(self.n), "--seed", str(self.seed)]
         words += ["--energies", _spell(self.energies), "--on-invalid", self.on_invalid]
         lists = (self.energies, *self.conditions)
@@ -167,6 +201,19 @@ class GenerationPlan(BaseModel):
         return shlex.join([*words, "--ids", ",".join(str(i) for i in ids), "-o", "repro"])
 
 
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """What a plan does not take, as an error of ours."""
+    try:
+        yield
+    except ValidationError as error:
+        reason = error.errors()[0]
+        where = ".".join(str(part) for part in reason["loc"]) or "plan"
+        message = f"generation: {where}: {reason['msg']}"
+        raise ConfigError(message, hint="see `caloray generate --help`") from error
+
+
+@_refusals()
 def make_plan(
     sampler: BlockSampler,
     n: int | None = None,
@@ -177,56 +224,83 @@ def make_plan(
     ids: Sequence[int] | None = None,
     blocks_per_shard: int | None = None,
     on_invalid: Invalid = "error",
+    max_attempts: int = 10,
     allow_extrapolation: bool = False,
     bundle: str = "",
+    production: Production | None = None,
+    shower_bytes: float | None = None,
 ) -> GenerationPlan:
     """Plan a request and refuse it here if it cannot be carried out.
 
     Args:
-        sampler: The model (a bundle).
+        sampler: The model.
         n: Number of events; may be left out when a list or file of energies, or ``ids``, tells it.
         seed: Of the request.
-        energies: Where incident energies come from; log-uniform over the trained range when omitted.
-        conditions: Where the model's conditions come from; what is not given is taken from the file of
-            energies, if that is one of particles.
+        energies: Where they come from; log-uniform over the trained range when omitted.
+        conditions: Where they come from; what is not given is taken from a file of particles.
         ids: Make only these events of the request.
         blocks_per_shard: Layout; about 2000 showers per shard when omitted.
-        on_invalid: What to do about showers with NaN, infinite or negative voxels.
+        on_invalid: What to do about invalid showers.
+        max_attempts: Redraws that each may have.
         allow_extrapolation: Permit energies and conditions outside the trained ranges.
         bundle: Path of the model, for messages.
+        production: What a campaign asks for beyond that.
+        shower_bytes: Expected bytes of a shower on disk.
 
     Raises:
-        ConfigError: A number, energy range, condition or list that does not fit.
+        ConfigError: A number, range, condition or list that does not fit.
         DataError: Energies that are not positive numbers.
     """
-    low, high = sampler.energy_range
-    spec = resolve(energies if energies is not None else LogUniform(min=low, max=high))
     wanted = None if ids is None else tuple(sorted({int(i) for i in ids}))
-    total = count_events(spec, n, wanted)
-    check_range(spec, (low, high), allow_extrapolation=allow_extrapolation)
+    total = count_events(spec := resolve(energies or _trained(sampler)), n, wanted)
+    check_range(spec, sampler.energy_range, allow_extrapolation=allow_extrapolation)
     given = resolve_conditions(conditions, spec, [item.name for item in sampler.conditions])
     check_conditions(given, sampler.conditions, total, allow_extrapolation=allow_extrapolation)
+    return GenerationPlan(
+        bundle=bundle,
+        bundle_digest=sampler.digest,
+        geometry=sampler.geometry.to_dict(),
+        n=total,
+        seed=seed,
+        ids=wanted,
+        energies=spec,
+        conditions=given,
+        energy_range=sampler.energy_range,
+        allow_extrapolation=allow_extrapolation,
+        on_invalid=on_invalid,
+        max_attempts=max_attempts,
+        block_size=sampler.block_size,
+        blocks_per_shard=blocks_per_shard or max(1, ROWS_PER_SHARD // sampler.block_size),
+        production=production,
+        shower_bytes=shower_bytes,
+    )
+
+
+def read_plan(directory: Path) -> GenerationPlan:
+    """The plan that ``directory`` belongs to.
+
+    Raises:
+        StorageError: There is none, or it cannot be read, or was altered.
+    """
+    path = directory / PLAN
     try:
-        return GenerationPlan(
-            bundle=bundle,
-            bundle_digest=sampler.digest,
-            geometry=sampler.geometry.to_dict(),
-            n=total,
-            seed=seed,
-            ids=wanted,
-            energies=spec,
-            conditions=given,
-            energy_range=(low, high),
-            allow_extrapolation=allow_extrapolation,
-            on_invalid=on_invalid,
-            block_size=sampler.block_size,
-            blocks_per_shard=blocks_per_shard or max(1, ROWS_PER_SHARD // sampler.block_size),
-        )
-    except ValidationError as error:
-        reason = error.errors()[0]
-        where = ".".join(str(part) for part in reason["loc"]) or "plan"
-        message = f"generation: {where}: {reason['msg']}"
-        raise ConfigError(message, hint="see `caloray generate --help`") from error
+        value = json.loads(path.read_bytes())
+        plan = GenerationPlan.model_validate(value["plan"])
+        if plan.digest != value["digest"]:
+            raise ValueError("its digest does not fit its content")
+    except FileNotFoundError as error:
+        hint = "give the output directory of `caloray produce` or `caloray generate`"
+        raise StorageError(f"{directory}: no {PLAN} here", hint=hint) from error
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        reason = str(error).split("\n", maxsplit=1)[0]
+        hint = "run the command that made the directory again, into another one"
+        raise StorageError(f"{path}: not a readable plan ({reason})", hint=hint) from error
+    return plan
+
+
+def _trained(sampler: BlockSampler) -> LogUniform:
+    low, high = sampler.energy_range
+    return LogUniform(min=low, max=high)
 
 
 def count_events(spec: EnergySpec, n: int | None, ids: tuple[int, ...] | None = None) -> int:
@@ -253,7 +327,7 @@ def _rows(spec: EnergySpec) -> int | None:
     match spec:
         case Listed(repeat=False):
             return len(spec.values)
-        case FromFile(repeat=False):
+        case FromFile(repeat=False) | FromTable():
             return spec.rows
         case _:
             return None
@@ -265,5 +339,5 @@ def _spell(spec: EnergySpec) -> str:
             return f"{spec.kind}:{spec.min!r}:{spec.max!r}"
         case Listed():
             return ",".join(repr(value) for value in spec.values)
-        case FromFile():
+        case FromFile() | FromTable():
             return str(spec.path)

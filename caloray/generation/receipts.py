@@ -10,6 +10,7 @@ __all__ = [
     "Receipt",
     "read_receipt",
     "receipt_path",
+    "receipts_of",
     "verified_receipt",
     "worked_seconds",
     "write_receipt",
@@ -17,7 +18,8 @@ __all__ = [
 
 import json
 import logging
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +50,11 @@ class Receipt:
         redraws: Invalid and vetoed draws that were replaced.
         numerics: Versions and hardware that decide the last bits.
         seconds: Wall time of sampling and writing.
+        skipped: Particles outside the trained ranges that were left to the full simulation.
+        flagged: Showers of such particles that were made all the same.
+        quality: What was counted for the comparison with the frozen reference, as JSON.
+        timing: The parts of ``seconds`` that went into "sample" and "write" (which is also counting and
+            hashing), and the same of the CPUs, "sample_cpu" and "write_cpu".
     """
 
     plan: str
@@ -63,6 +70,15 @@ class Receipt:
     redraws: Redraws
     numerics: dict[str, str]
     seconds: float
+    skipped: int = 0
+    flagged: int = 0
+    quality: Mapping[str, Any] | None = None
+    timing: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def planned(self) -> int:
+        """Particles of the plan that are done with: made or skipped."""
+        return self.rows + self.skipped
 
 
 def receipt_path(directory: Path, index: int) -> Path:
@@ -129,7 +145,18 @@ def _build(body: dict[str, Any]) -> Receipt:
     return Receipt(**fields)
 
 
+def receipts_of(directory: Path, plan: GenerationPlan) -> Iterator[Receipt]:
+    """The receipts that are there, in the order of their shards, one at a time.
+
+    Raises:
+        IntegrityError: One is unreadable, altered or belongs to another plan.
+    """
+    for index in range(plan.n_shards):
+        receipt = read_receipt(directory, plan, index)
+        if receipt is not None:
+            yield receipt
+
+
 def worked_seconds(directory: Path, plan: GenerationPlan) -> float:
     """Wall time of one worker that the shards of ``plan`` took together, over all runs."""
-    receipts = (read_receipt(directory, plan, index) for index in range(plan.n_shards))
-    return sum(receipt.seconds for receipt in receipts if receipt is not None)
+    return sum(receipt.seconds for receipt in receipts_of(directory, plan))

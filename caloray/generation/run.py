@@ -2,28 +2,49 @@
 
 from __future__ import annotations
 
-__all__ = ["Progress", "ShardMap", "finish", "generate", "produce"]
+__all__ = ["Observer", "Progress", "ShardMap", "finish", "generate", "produce"]
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import caloray
-from caloray.errors import IntegrityError
-from caloray.generation.blocks import BlockSampler, Redraws
+from caloray.atomic import sha256_file
+from caloray.errors import ConfigError, IntegrityError
+from caloray.generation.blocks import BlockSampler
 from caloray.generation.output import open_output, pending, require_space_for
+from caloray.generation.particles import ParticleStream, write_skipped
 from caloray.generation.plan import GenerationPlan
-from caloray.generation.receipts import Receipt, read_receipt
+from caloray.generation.receipts import Receipt, receipts_of
 from caloray.generation.shard import Progress, make_shard, require_model
+from caloray.generation.totals import Totals
 from caloray.interrupt import StopRequest
 from caloray.io.manifest import Manifest, ShardEntry
+from caloray.io.particle_table import SKIPPED
+from caloray.io.worker_notes import announced
+from caloray.preprocess.condition_range import ConditionRange
+from caloray.quality.reference import QualityReference
 
 logger = logging.getLogger(__name__)
+MOST_SHARDS = 150_000
+"""What fits into a manifest."""
 
 ShardMap = Callable[[Sequence[int]], Iterable[Receipt]]
 """Makes the shards of the given indices, in any order, and yields their receipts."""
+
+
+class Observer(Protocol):
+    """Somebody who looks at every receipt, and may stop the production by raising."""
+
+    def add(self, receipt: Receipt, /, *, new: bool) -> None:
+        """One more shard is there, made now (``new``) or in an earlier run."""
+
+    def facts(self) -> dict[str, Any]:
+        """What the manifest shall say of it, as JSON; asked once, at the end."""
 
 
 def generate(
@@ -32,6 +53,8 @@ def generate(
     directory: Path,
     progress: Progress | None = None,
     stop: StopRequest | None = None,
+    observer: Observer | None = None,
+    reference: QualityReference | None = None,
 ) -> Manifest:
     """Make all showers of ``plan`` in this process; a directory that is partly done is continued.
 
@@ -43,63 +66,145 @@ def generate(
 
     def one_after_the_other(indices: Sequence[int]) -> Iterator[Receipt]:
         for index in indices:
-            yield make_shard(sampler, plan, index, directory, progress, stop)
+            with announced(directory, f"{index:05d}"):
+                receipt = make_shard(sampler, plan, index, directory, progress, stop, reference)
+            yield receipt
 
     require_model(sampler, plan)
-    return produce(plan, directory, one_after_the_other, progress)
+    return produce(plan, directory, one_after_the_other, progress, observer, sampler.conditions)
 
 
 def produce(
-    plan: GenerationPlan, directory: Path, make_shards: ShardMap, progress: Progress | None = None
+    plan: GenerationPlan,
+    directory: Path,
+    make_shards: ShardMap,
+    progress: Progress | None = None,
+    observer: Observer | None = None,
+    ranges: Sequence[ConditionRange] = (),
 ) -> Manifest:
     """Drive a plan to its manifest; ``make_shards`` decides where the shards are made and reports progress.
+
+    Args:
+        plan: The request.
+        directory: Output directory.
+        make_shards: Makes what is missing.
+        progress: Called with the number of showers that were there already.
+        observer: Shown every receipt.
+        ranges: Conditions of the model.
 
     Raises:
         StorageError: The directory is another request's, is in use, or the disk is full.
     """
+    _require_room_in_manifest(plan)
+    look = observer.add if observer is not None else _look_away
+    found = partial(look, new=False)
     with open_output(plan, directory):
-        todo, done = pending(plan, directory)
-        if progress is not None and done:
-            progress(sum(receipt.rows for receipt in done))
-        for receipt in make_shards(todo):
-            done.append(receipt)
-            require_space_for(plan, directory, done)
-        return finish(plan, directory)
+        todo, done = pending(plan, directory, found)
+        if progress is not None and done.planned:
+            progress(done.planned)
+        with _closed_after(make_shards(todo)) as receipts:
+            for receipt in receipts:
+                done.add(receipt)
+                look(receipt, new=True)
+                require_space_for(plan, directory, done)
+        return finish(plan, directory, observer, ranges)
 
 
-def finish(plan: GenerationPlan, directory: Path) -> Manifest:
-    """Write the manifest once every shard has its receipt.
+def finish(
+    plan: GenerationPlan,
+    directory: Path,
+    observer: Observer | None = None,
+    ranges: Sequence[ConditionRange] = (),
+) -> Manifest:
+    """Write the manifest, and the list of skipped particles before it, once every shard has its receipt.
 
     Raises:
         IntegrityError: Receipts are missing or do not add up to the plan.
     """
-    found = [read_receipt(directory, plan, index) for index in range(plan.n_shards)]
-    receipts = [receipt for receipt in found if receipt is not None]
-    if len(receipts) < len(found) or sum(receipt.rows for receipt in receipts) != plan.rows:
+    totals, content = Totals(), hashlib.sha256()
+    entries: list[ShardEntry] = []
+    gaps: list[int] = []
+    for receipt in receipts_of(directory, plan):
+        totals.add(receipt)
+        content.update("".join(receipt.blocks).encode())
+        entries.append(_entry(plan, receipt))
+        gaps += plan.shard(receipt.index).blocks if receipt.skipped else ()
+    if totals.shards < plan.n_shards or totals.planned != plan.rows:
         raise IntegrityError(
-            f"{directory}: {len(receipts)} of {plan.n_shards} shards have a receipt",
+            f"{directory}: {totals.shards} of {plan.n_shards} shards have a receipt",
             hint="run the same command again: it makes the missing ones",
         )
+    created = _created(plan, totals, content.hexdigest())
+    if plan.production is not None:
+        created |= _campaign_facts(plan, directory, totals, gaps, ranges)
+    if observer is not None:
+        created |= observer.facts()
     geometry = plan.readout
     manifest = Manifest(
         kind="generated",
         geometry=geometry.to_dict(),
         geometry_digest=geometry.digest,
-        shards=tuple(_entry(plan, receipt) for receipt in receipts),
-        created=_created(plan, receipts),
+        shards=tuple(entries),
+        created=created,
     )
     manifest.save(directory)
     return manifest
 
 
+@contextmanager
+def _closed_after(receipts: Iterable[Receipt]) -> Iterator[Iterable[Receipt]]:
+    """Close a generator however its consumer ends, so that no worker outlives the lock on the directory."""
+    try:
+        yield receipts
+    finally:
+        if isinstance(receipts, Generator):
+            receipts.close()
+
+
+def _look_away(receipt: Receipt, /, *, new: bool) -> None:
+    del receipt, new
+
+
+def _require_room_in_manifest(plan: GenerationPlan) -> None:
+    if plan.n_shards > MOST_SHARDS:
+        blocks = -(-len(plan.blocks) // MOST_SHARDS)
+        raise ConfigError(
+            f"{plan.n_shards} shards; a directory holds {MOST_SHARDS} at most",
+            hint=f"put {blocks} blocks or more ({blocks * plan.block_size} showers) into a shard",
+        )
+
+
 def _entry(plan: GenerationPlan, receipt: Receipt) -> ShardEntry:
     blocks = plan.shard(receipt.index).blocks
-    source = {
+    source: dict[str, Any] = {
         "blocks": [blocks[0], blocks[-1]],
         "ids": [receipt.first_id, receipt.last_id],
-        "layer_energies": list(receipt.layer_energies),
     }
+    if plan.production is None:  # the receipts have it, and a campaign has many shards
+        source["layer_energies"] = list(receipt.layer_energies)
     return ShardEntry(receipt.path, receipt.rows, receipt.bytes, receipt.sha256, "generated", source)
+
+
+def _campaign_facts(
+    plan: GenerationPlan,
+    directory: Path,
+    totals: Totals,
+    gaps: Sequence[int],
+    ranges: Sequence[ConditionRange],
+) -> dict[str, Any]:
+    """What the manifest of a campaign says besides; ``skipped.parquet`` is written on the way."""
+    facts = {"counts": totals.counts(), "devices": totals.by_device(), "timing": totals.speed()}
+    if plan.production is not None and plan.production.domain == "skip":
+        path = directory / SKIPPED
+        with ParticleStream(plan, ranges, directory) as stream:
+            listed = write_skipped(stream, gaps, path)
+        if listed != totals.skipped:
+            raise IntegrityError(
+                f"{path}: lists {listed} particles, the receipts count {totals.skipped}",
+                hint="run `caloray campaign verify` on the directory",
+            )
+        facts["skipped"] = {"path": SKIPPED, "rows": listed, "sha256": sha256_file(path)}
+    return facts
 
 
 def _differences(fingerprints: list[dict[str, str]]) -> str:
@@ -111,11 +216,9 @@ def _differences(fingerprints: list[dict[str, str]]) -> str:
     return f"{parts}; {'some showers are approximate (bfloat16)' if approximate else 'last bits may differ'}"
 
 
-def _created(plan: GenerationPlan, receipts: list[Receipt]) -> dict[str, Any]:
+def _created(plan: GenerationPlan, totals: Totals, content: str) -> dict[str, Any]:
     """Facts for the manifest that depend on the request and on where it was computed, not on when."""
-    total = sum((receipt.redraws for receipt in receipts), Redraws())
-    blocks = "".join(digest for receipt in receipts for digest in receipt.blocks)
-    fingerprints = [dict(items) for items in sorted({tuple(sorted(r.numerics.items())) for r in receipts})]
+    fingerprints = totals.fingerprints()
     if len(fingerprints) > 1:
         logger.warning("shards were made in different ways: %s", _differences(fingerprints))
     return {
@@ -123,12 +226,12 @@ def _created(plan: GenerationPlan, receipts: list[Receipt]) -> dict[str, Any]:
         "plan": plan.identity(),
         "plan_digest": plan.digest,
         "bundle_digest": plan.bundle_digest,
-        "content_digest": hashlib.sha256(blocks.encode()).hexdigest(),
+        "content_digest": content,
         "redraws": {
-            "showers": total.rows,
-            "draws": total.draws,
-            "attempts": total.attempts,
-            "vetoed": total.vetoed,
+            "showers": totals.redraws.rows,
+            "draws": totals.redraws.draws,
+            "attempts": totals.redraws.attempts,
+            "vetoed": totals.redraws.vetoed,
         },
         "numerics": fingerprints,
     }

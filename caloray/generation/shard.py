@@ -10,24 +10,39 @@ __all__ = ["Progress", "content_digest", "make_shard", "require_model"]
 import hashlib
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from caloray.atomic import sha256_file
 from caloray.errors import BundleError
-from caloray.generation.blocks import BlockRequest, BlockSampler, Redraws, draw_block
-from caloray.generation.conditions import ConditionStream
-from caloray.generation.energies import EnergyStream
+from caloray.generation.blocks import BlockRequest, BlockSampler, DrawnBlock, Redraws, draw_block
+from caloray.generation.particles import ParticleBlock, ParticleStream
 from caloray.generation.plan import GenerationPlan, ShardPlan
 from caloray.generation.receipts import Receipt, verified_receipt, write_receipt
 from caloray.interrupt import StopRequest
 from caloray.io.shards import ShardWriter
 from caloray.preprocess.condition_range import columns_of
+from caloray.quality.counter import QualityCounter
+from caloray.quality.reference import QualityReference
 from caloray.showers import Showers
 
 Progress = Callable[[int], None]
 """Called with the number of showers that have been finished since the last call."""
+
+OUTSIDE, REDRAWN = 1, 2
+"""Bits of the column ``flags``."""
+
+EXTRAS = {
+    "run": "int64",
+    "event": "int64",
+    "particle": "int32",
+    "pdg": "int32",
+    "flags": "uint8",
+    "attempts": "uint8",
+}
+"""Further columns of a campaign's shards, before ``log_prob`` (float32) where it is asked for."""
 
 
 def make_shard(
@@ -37,10 +52,20 @@ def make_shard(
     directory: Path,
     progress: Progress | None = None,
     stop: StopRequest | None = None,
+    reference: QualityReference | None = None,
 ) -> Receipt:
     """Make one shard and then its receipt; if both are already there and agree, nothing is done.
 
     At most one row group of showers and one block are in memory.
+
+    Args:
+        sampler: The model.
+        plan: The request.
+        index: Number of the shard.
+        directory: Output directory.
+        progress: Called with the number of planned showers that are done since the last call.
+        stop: Asked between blocks.
+        reference: Count the showers' observables for a comparison with it.
 
     Raises:
         BundleError: ``sampler`` is not the model of the plan.
@@ -51,39 +76,46 @@ def make_shard(
     require_model(sampler, plan)
     if (done := verified_receipt(directory, plan, index)) is not None:
         return done
-    start = time.monotonic()
+    start = _Clock.now()
     shard = plan.shard(index)
     path = directory / shard.path
-    digests: list[str] = []
-    sums = np.zeros(plan.readout.n_layers)
-    redraws = Redraws()
-    extra = {"bundle": plan.bundle_digest, "seed": str(plan.seed)}
-    units = {item.name: item.unit for item in sampler.conditions}
-    with ShardWriter(path, plan.readout, extra, units) as writer:
-        for showers, drawn in _blocks(sampler, plan, shard, stop):
-            writer.append(showers)
-            digests.append(content_digest(showers))
-            sums += showers.layer_energies(plan.readout).sum(axis=0)
-            redraws += drawn
+    books = _Books(plan, QualityCounter(reference) if reference is not None else None)
+    with _writer(sampler, plan, path) as writer:
+        for made in _blocks(sampler, plan, shard, directory, stop):
+            writer.append(made.showers, made.extras or None)
+            books.enter(made)
             if progress is not None:
-                progress(len(showers))
-    receipt = Receipt(
+                progress(len(made.showers) + made.skipped)
+    receipt = _receipt(sampler, plan, shard, path, books, start)
+    write_receipt(directory, receipt)
+    return receipt
+
+
+def _receipt(
+    sampler: BlockSampler, plan: GenerationPlan, shard: ShardPlan, path: Path, books: _Books, start: _Clock
+) -> Receipt:
+    """What the shard at ``path`` holds, and what it took since ``start``."""
+    digest = sha256_file(path)
+    spent = _Clock.now() - start
+    return Receipt(
         plan=plan.digest,
-        index=index,
+        index=shard.index,
         path=shard.path,
-        rows=shard.rows,
+        rows=books.rows,
         first_id=int(plan.kept(shard.blocks[0])[0]),
         last_id=int(plan.kept(shard.blocks[-1])[-1]),
         bytes=path.stat().st_size,
-        sha256=sha256_file(path),
-        blocks=tuple(digests),
-        layer_energies=tuple(float(value) for value in sums),
-        redraws=redraws,
+        sha256=digest,
+        blocks=tuple(books.digests),
+        layer_energies=tuple(float(value) for value in books.sums),
+        redraws=books.redraws,
         numerics=dict(sampler.numerics),
-        seconds=round(time.monotonic() - start, 3),
+        seconds=round(spent.wall, 3),
+        skipped=books.skipped,
+        flagged=books.flagged,
+        quality=None if books.counter is None else books.counter.counts.to_json(),
+        timing=_timing(books.sampling, spent),
     )
-    write_receipt(directory, receipt)
-    return receipt
 
 
 def content_digest(showers: Showers) -> str:
@@ -102,32 +134,145 @@ def content_digest(showers: Showers) -> str:
     return digest.hexdigest()
 
 
+@dataclass(frozen=True)
+class _Clock:
+    """Seconds of the clock on the wall and of this process's CPUs."""
+
+    wall: float
+    cpu: float
+
+    @staticmethod
+    def now() -> _Clock:
+        return _Clock(time.monotonic(), time.process_time())
+
+    def __add__(self, other: _Clock) -> _Clock:
+        return _Clock(self.wall + other.wall, self.cpu + other.cpu)
+
+    def __sub__(self, other: _Clock) -> _Clock:
+        return _Clock(self.wall - other.wall, self.cpu - other.cpu)
+
+
+def _timing(sampling: _Clock, whole: _Clock) -> dict[str, float]:
+    """Seconds of sampling and of everything else, which is writing, counting and hashing."""
+    rest = whole - sampling
+    found = {"sample": sampling.wall, "write": rest.wall, "sample_cpu": sampling.cpu, "write_cpu": rest.cpu}
+    return {name: round(seconds, 4) for name, seconds in found.items()}
+
+
+@dataclass(frozen=True)
+class _Made:
+    """One block of a shard.
+
+    Args:
+        showers: What goes into the shard.
+        extras: Its further columns.
+        redraws: What was thrown away.
+        skipped: Wanted showers that are left out.
+        sampling: What the sampling took.
+    """
+
+    showers: Showers
+    extras: dict[str, np.ndarray]
+    redraws: Redraws
+    skipped: int
+    sampling: _Clock
+
+
+@dataclass
+class _Books:
+    """What a receipt says, gathered block by block."""
+
+    plan: GenerationPlan
+    counter: QualityCounter | None
+    digests: list[str] = field(default_factory=list)
+    sums: np.ndarray = field(init=False)
+    redraws: Redraws = field(default_factory=Redraws)
+    rows: int = 0
+    skipped: int = 0
+    flagged: int = 0
+    sampling: _Clock = field(default_factory=lambda: _Clock(0.0, 0.0))
+
+    def __post_init__(self) -> None:
+        """Nothing has been deposited yet."""
+        self.sums = np.zeros(self.plan.readout.n_layers)
+
+    def enter(self, made: _Made) -> None:
+        """Count one block."""
+        self.digests.append(content_digest(made.showers))
+        self.sums += made.showers.layer_energies(self.plan.readout).sum(axis=0)
+        self.redraws += made.redraws
+        self.rows += len(made.showers)
+        self.skipped += made.skipped
+        self.sampling += made.sampling
+        if made.extras:
+            self.flagged += int((made.extras["flags"] & OUTSIDE).sum())
+        if self.counter is not None:
+            self.counter.add(made.showers)
+
+
+def _writer(sampler: BlockSampler, plan: GenerationPlan, path: Path) -> ShardWriter:
+    facts = {"bundle": plan.bundle_digest, "seed": str(plan.seed)}
+    units = {item.name: item.unit for item in sampler.conditions}
+    if plan.production is None:
+        return ShardWriter(path, plan.readout, facts, units)
+    density = {"log_prob": "float32"} if plan.production.likelihood else {}
+    layout = plan.production.format
+    return ShardWriter(path, plan.readout, facts, units, layout=layout, extras=EXTRAS | density)
+
+
 def _blocks(
-    sampler: BlockSampler, plan: GenerationPlan, shard: ShardPlan, stop: StopRequest | None
-) -> Iterator[tuple[Showers, Redraws]]:
+    sampler: BlockSampler,
+    plan: GenerationPlan,
+    shard: ShardPlan,
+    directory: Path,
+    stop: StopRequest | None,
+) -> Iterator[_Made]:
     """The showers of a shard, one block at a time."""
-    stream = EnergyStream(plan.energies, plan.seed, plan.block_size)
     names = tuple(item.name for item in sampler.conditions)
-    conditions = ConditionStream(plan.conditions, names, plan.seed, plan.block_size)
-    for block in shard.blocks:
-        if stop is not None:
-            stop.check("generation")
-        first, ids = block * plan.block_size, plan.kept(block)
-        energies = stream.block(block)[: plan.n - first]
-        table = conditions.block(block, len(energies))
-        request = BlockRequest(
-            block=block,
-            seed=plan.seed,
-            energies=energies,
-            keep=ids - first,
-            first_id=first,
-            max_attempts=plan.max_attempts if plan.on_invalid == "resample" else 0,
-            command=plan.command,
-            conditions=table,
-        )
-        voxels, redraws = draw_block(sampler, request)
-        kept = None if table is None else table[request.keep]
-        yield Showers(energies[request.keep], voxels, ids, columns_of(names, kept)), redraws
+    with ParticleStream(plan, sampler.conditions, directory) as stream:
+        for block in shard.blocks:
+            if stop is not None:
+                stop.check("generation")
+            first, ids = block * plan.block_size, plan.kept(block)
+            particles = stream.block(block)
+            wanted = ids - first
+            keep = wanted[~particles.skipped[wanted]]
+            began = _Clock.now()
+            drawn = draw_block(sampler, _request(plan, block, particles, keep))
+            spent = _Clock.now() - began
+            table = None if particles.conditions is None else particles.conditions[keep]
+            showers = Showers(particles.energies[keep], drawn.voxels, keep + first, columns_of(names, table))
+            extras = _extras(plan, particles, keep, drawn)
+            yield _Made(showers, extras, drawn.redraws, len(wanted) - len(keep), spent)
+
+
+def _request(plan: GenerationPlan, block: int, particles: ParticleBlock, keep: np.ndarray) -> BlockRequest:
+    return BlockRequest(
+        block=block,
+        seed=plan.seed,
+        energies=particles.energies,
+        keep=keep,
+        first_id=block * plan.block_size,
+        max_attempts=plan.max_attempts if plan.on_invalid == "resample" else 0,
+        command=plan.command,
+        conditions=particles.conditions,
+        max_response=None if plan.production is None else plan.production.max_response,
+    )
+
+
+def _extras(
+    plan: GenerationPlan, particles: ParticleBlock, keep: np.ndarray, drawn: DrawnBlock
+) -> dict[str, np.ndarray]:
+    """The further columns of the showers; none for a plain request."""
+    if plan.production is None:
+        return {}
+    columns = {name: getattr(particles, name)[keep] for name in ("run", "event", "particle", "pdg")}
+    columns["flags"] = (OUTSIDE * particles.outside[keep] + REDRAWN * (drawn.attempts > 0)).astype(np.uint8)
+    columns["attempts"] = drawn.attempts
+    if plan.production.likelihood:
+        density = np.full(len(keep), np.nan) if drawn.log_prob is None else drawn.log_prob
+        columns["log_prob"] = density.astype(np.float32)
+    return columns
 
 
 def require_model(sampler: BlockSampler, plan: GenerationPlan) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 __all__ = ["ChallengeFile", "write_challenge"]
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -20,7 +19,7 @@ import h5py
 import numpy as np
 
 from caloray import __version__
-from caloray.atomic import require_space, sha256_file, staging, storage_error
+from caloray.atomic import require_space, sha256_file, staging
 from caloray.errors import DataError
 from caloray.geometry import Geometry
 from caloray.io.challenge_checks import (
@@ -33,7 +32,8 @@ from caloray.io.challenge_checks import (
 )
 from caloray.io.challenge_conditions import ConditionWriter, find_conditions
 from caloray.io.challenge_geometry import find_geometry, write_geometry
-from caloray.io.patient import PatientFile
+from caloray.io.hdf5 import ColumnWriter, new_file
+from caloray.io.sparse import SparseShowers
 from caloray.showers import Showers
 
 MAX_CACHE_BYTES = 256 * 2**20
@@ -167,19 +167,21 @@ class ChallengeFile:
 def write_challenge(
     path: Path,
     geometry: Geometry,
-    chunks: Iterable[Showers],
+    chunks: Iterable[Showers | SparseShowers],
     attrs: Mapping[str, str | int | float] | None = None,
     units: Mapping[str, str] | None = None,
 ) -> str:
     """Write showers as a CaloChallenge file, streamed and atomic; equal showers give equal bytes.
 
     How the showers are cut into ``chunks`` does not matter. Ids are not stored: row numbers take their place.
+    Where sparse showers have extra columns, these become datasets of their names, beside ``event_id``;
+    readers of the challenge leave them alone.
 
     Args:
         path: The file to make or replace.
         geometry: Geometry of the showers; its name and digest are stored as attributes, and all of it where
             it is none of those known by name.
-        chunks: The showers, in any number of parts.
+        chunks: The showers, in any number of parts, all dense or all sparse.
         attrs: More attributes to store.
         units: Units of the conditions that the showers carry, by name.
 
@@ -194,37 +196,27 @@ def write_challenge(
     path = Path(path)
     rows = _rows_per_chunk(geometry)
     with staging(path) as temporary:
-        with _new_file(temporary, path) as (file, patient):
+        with new_file(temporary, path) as (file, patient):
             for name, value in _attributes(geometry, attrs or {}).items():
                 file.attrs[name] = value
             write_geometry(file, geometry)
             energies = _extendible(file, "incident_energies", 1, ENERGY_ROWS)
             voxels = _extendible(file, "showers", geometry.n_voxels, rows)
-            written, conditions = 0, None
+            written, conditions, columns = 0, None, ColumnWriter(file)
             for block in _blocks(chunks, geometry, rows):
-                require_space(path.parent, block.voxels.nbytes + MARGIN_BYTES)
+                require_space(path.parent, 4 * len(block) * geometry.n_voxels + MARGIN_BYTES)
                 _append(energies, block.incident_energies[:, None])
-                _append(voxels, block.voxels)
+                _append(voxels, block.voxels if isinstance(block, Showers) else _dense(block, geometry))
                 if conditions is None:
                     conditions = ConditionWriter(file, list(block.conditions), units or {})
                 conditions.append(block.conditions)
+                if isinstance(block, SparseShowers) and block.extras:
+                    columns.append({"event_id": block.ids, **block.extras})
                 patient.check()
                 written += len(block)
             if not written:
                 raise DataError(f"{path}: no showers to write", hint="generate or select at least one")
         return sha256_file(temporary)
-
-
-@contextmanager
-def _new_file(temporary: Path, path: Path) -> Iterator[tuple[Any, PatientFile]]:
-    with PatientFile(temporary) as patient:
-        try:
-            with h5py.File(patient, "w") as file:
-                yield file, patient
-        except (OSError, RuntimeError) as error:
-            patient.check()
-            raise storage_error(OSError(str(error)), path) from error
-        patient.check()
 
 
 def _attributes(geometry: Geometry, more: Mapping[str, str | int | float]) -> dict[str, str | int | float]:
@@ -260,12 +252,18 @@ def _append(dataset: Any, values: np.ndarray) -> None:
     dataset[before:] = values.astype(np.float32, copy=False)
 
 
-def _blocks(chunks: Iterable[Showers], geometry: Geometry, rows: int) -> Iterator[Showers]:
+def _dense(showers: SparseShowers, geometry: Geometry) -> np.ndarray:
+    return showers.dense(geometry.n_voxels).voxels
+
+
+def _blocks(
+    chunks: Iterable[Showers | SparseShowers], geometry: Geometry, rows: int
+) -> Iterator[Showers | SparseShowers]:
     """Cut showers anew into blocks of exactly ``rows`` (the last may be shorter)."""
-    waiting: list[Showers] = []
+    waiting: list[Any] = []
     count = 0
     for chunk in chunks:
-        if chunk.voxels.shape[1] != geometry.n_voxels:
+        if isinstance(chunk, Showers) and chunk.voxels.shape[1] != geometry.n_voxels:
             found = chunk.voxels.shape[1]
             raise DataError(f"showers of {found} voxels, geometry {geometry.name} has {geometry.n_voxels}")
         first = 0
@@ -274,10 +272,10 @@ def _blocks(chunks: Iterable[Showers], geometry: Geometry, rows: int) -> Iterato
             waiting.append(chunk.select(slice(first, first + taken)))
             first, count = first + taken, count + taken
             if count == rows:
-                yield Showers.concatenate(waiting)
+                yield waiting[0].concatenate(waiting)
                 waiting, count = [], 0
     if waiting:
-        yield Showers.concatenate(waiting)
+        yield waiting[0].concatenate(waiting)
 
 
 def _cached(file: Any, name: str) -> Any:

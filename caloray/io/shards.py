@@ -1,7 +1,9 @@
-"""Shower shards: Parquet files with one fixed-size-binary column per layer, written and read in row groups.
+"""Shower shards: Parquet files that hold the voxels of showers, written and read in row groups.
 
-The layout is that of :mod:`caloray.io.shard_layout`: a component reads only the layers that it needs, and
-decoding is a memory copy. Pages carry checksums that every read verifies. Same showers, same bytes.
+The columns are those of :mod:`caloray.io.shard_layout`. *Dense* shards have one fixed-size-binary column
+per layer: a component reads only the layers that it needs, and decoding is a memory copy. *Sparse* shards
+list the voxels that were hit: small, and the same to every reader here. Pages carry checksums that every read
+verifies. Same showers, same bytes.
 """
 
 from __future__ import annotations
@@ -9,166 +11,48 @@ from __future__ import annotations
 __all__ = [
     "EVENT_ID",
     "INCIDENT_ENERGY",
+    "READOUT",
+    "Layout",
     "ShardReader",
     "ShardWriter",
+    "is_shard",
     "layer_column",
     "read_layers",
     "row_group_rows",
     "write_shard",
 ]
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from caloray.atomic import sha256_file, staging
 from caloray.errors import DataError, IntegrityError
 from caloray.geometry import Geometry
 from caloray.io.shard_layout import (
     EVENT_ID,
+    FORMATS,
     INCIDENT_ENERGY,
     METADATA,
+    READOUT,
     RESERVED,
+    Layout,
     checked_group_rows,
     condition_column,
     damaged,
     layer_column,
-    layer_sizes,
+    read_form,
     row_group_rows,
-    shard_conditions,
-    shard_schema,
 )
-from caloray.showers import Showers, default_unit
+from caloray.io.shard_writer import ShardWriter, write_shard
+from caloray.io.sparse import SparseShowers
+from caloray.io.sparse_columns import LISTS, read_lists
+from caloray.showers import Showers
 
 MAX_ROW_GROUP_BYTES = 4 << 30
-
-
-class ShardWriter:
-    """Streams showers into one shard; the file appears under its name only when it is complete.
-
-    Rows may be appended in pieces of any size: row groups are cut at fixed positions, so the bytes depend
-    on the showers alone. At most one row group is held in memory.
-
-    Args:
-        path: The shard to write.
-        geometry: Readout of the showers.
-        extra: Further ``caloray.*`` metadata of the file; must not depend on time, host or path.
-        conditions: Unit of each condition that the showers carry, by name; None: they carry none.
-
-    Raises:
-        StorageError: The disk is full or not writable.
-        DataError: The showers have another number of voxels than the geometry, or other conditions.
-    """
-
-    def __init__(
-        self,
-        path: Path,
-        geometry: Geometry,
-        extra: Mapping[str, str] | None = None,
-        conditions: Mapping[str, str] | None = None,
-    ) -> None:
-        self.path = path
-        self.rows = 0
-        self._geometry = geometry
-        self._conditions = tuple(conditions or ())
-        self._schema = shard_schema(geometry, extra or {}, conditions)
-        self._size = row_group_rows(geometry)
-        self._pending: list[Showers] = []
-        self._waiting = 0
-        self._staging = staging(path)
-        self._writer: pq.ParquetWriter | None = None
-
-    def __enter__(self) -> Self:
-        temporary = self._staging.__enter__()
-        try:
-            self._writer = _open_writer(temporary, self._schema)
-        except OSError as error:
-            self._staging.__exit__(type(error), error, error.__traceback__)
-            raise
-        return self
-
-    def append(self, showers: Showers) -> None:
-        """Add showers (voxels (n, n_voxels) float32 [MeV]) at the end."""
-        if showers.voxels.shape[1:] != (self._geometry.n_voxels,):
-            raise DataError(
-                f"{self.path}: showers of shape {showers.voxels.shape} do not fit geometry "
-                f"{self._geometry.name} with {self._geometry.n_voxels} voxels",
-                hint="pass the geometry that the showers were made with",
-            )
-        if set(showers.conditions) != set(self._conditions):
-            found, expected = ", ".join(showers.conditions) or "none", ", ".join(self._conditions) or "none"
-            raise DataError(
-                f"{self.path}: showers with conditions {found}, the shard is for {expected}",
-                hint="all showers of a shard have the same conditions",
-            )
-        start = 0
-        while start < len(showers):
-            stop = min(len(showers), start + self._size - self._waiting)
-            self._hold(showers, start, stop)
-            start = stop
-
-    def _hold(self, showers: Showers, start: int, stop: int) -> None:
-        self._pending.append(showers.select(slice(start, stop)))
-        self._waiting += stop - start
-        if self._waiting == self._size:
-            self._flush()
-
-    def _flush(self) -> None:
-        if self._writer is None or not self._waiting:
-            return
-        columns = [
-            pa.array(np.concatenate([s.ids for s in self._pending]).astype(np.int64, copy=False)),
-            pa.array(np.concatenate([s.incident_energies for s in self._pending]).astype(np.float64)),
-        ]
-        columns += [
-            pa.array(np.concatenate([s.conditions[name] for s in self._pending])) for name in self._conditions
-        ]
-        for layer in range(self._geometry.n_layers):
-            span = self._geometry.span(layer)
-            columns.append(_binary(np.concatenate([s.voxels[:, span] for s in self._pending])))
-        table = pa.Table.from_arrays(columns, schema=self._schema)
-        self._writer.write_table(table, row_group_size=self._size)
-        self.rows += self._waiting
-        self._pending, self._waiting = [], 0
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            if kind is None:
-                self._flush()
-            if self._writer is not None:
-                self._writer.close()
-        except OSError as failure:
-            if kind is None:
-                self._staging.__exit__(type(failure), failure, failure.__traceback__)
-                raise
-        self._staging.__exit__(kind, error, trace)
-
-
-def write_shard(
-    path: Path,
-    showers: Showers,
-    geometry: Geometry,
-    *,
-    extra: Mapping[str, str] | None = None,
-    units: Mapping[str, str] | None = None,
-) -> str:
-    """Write all ``showers`` with their conditions as one shard and return the file's sha256.
-
-    Raises:
-        StorageError: The disk is full or not writable.
-        DataError: The showers do not fit the geometry.
-    """
-    conditions = {name: (units or {}).get(name, default_unit(name)) for name in showers.conditions}
-    with ShardWriter(path, geometry, extra, conditions) as writer:
-        writer.append(showers)
-    return sha256_file(path)
 
 
 class ShardReader:
@@ -201,18 +85,22 @@ class ShardReader:
         found = {
             k[len(METADATA) :]: v.decode(errors="replace") for k, v in meta.items() if k.startswith(METADATA)
         }
-        self.conditions = shard_conditions(self.path, found.get("conditions"))
-        self.layer_sizes = layer_sizes(self.path, schema, found.get("format"), tuple(self.conditions))
+        form = read_form(self.path, schema, found)
+        self.layout: Layout = form.layout
+        self.layer_sizes = form.layer_sizes
+        self.conditions = dict(form.conditions)
+        self.extras = dict(form.extras)
         self.geometry_digest = found.get("geometry_digest", "")
         self.geometry_name = found.get("geometry", "")
         self.extra = {k: v for k, v in found.items() if k not in RESERVED}
         self.n_rows = int(self._file.metadata.num_rows)
         self.group_rows = [
-            checked_group_rows(self.path, self._file.metadata, i) for i in range(self.n_row_groups)
+            checked_group_rows(self.path, self._file.metadata, i, form.n_voxels)
+            for i in range(self.n_row_groups)
         ]
         if sum(self.group_rows) != self.n_rows:
             raise damaged(self.path, ValueError("row counts disagree"))
-        if max(self.group_rows, default=0) * 4 * sum(self.layer_sizes) > MAX_ROW_GROUP_BYTES:
+        if max(self.group_rows, default=0) * 4 * form.n_voxels > MAX_ROW_GROUP_BYTES:
             raise IntegrityError(
                 f"{self.path}: a row group claims more than {MAX_ROW_GROUP_BYTES >> 30} GiB",
                 hint="the file is damaged or was not written by caloray; make it again",
@@ -223,6 +111,8 @@ class ShardReader:
                 f"{geometry.name} ({geometry.digest[:12]})",
                 hint="do not mix shards of different readouts in one directory",
             )
+        if geometry is not None and geometry.layer_sizes != self.layer_sizes:
+            raise damaged(self.path, ValueError("its layers are not those of its geometry"))
 
     @property
     def n_row_groups(self) -> int:
@@ -236,7 +126,8 @@ class ShardReader:
 
         Returns:
             event ids (n,) int64, incident energies (n,) float64 [MeV], and for each asked layer its voxels
-            (n, size) float32 [MeV]; the arrays are views of the decoded columns.
+            (n, size) float32 [MeV]; the arrays are views of the decoded columns, or of one array where the
+            shard is sparse.
 
         Raises:
             DataError: A layer that the shard does not have.
@@ -245,8 +136,10 @@ class ShardReader:
         for layer in layers:
             if not 0 <= layer < len(self.layer_sizes):
                 raise DataError(f"{self.path}: no layer {layer}, it has {len(self.layer_sizes)} layers")
-        names = [EVENT_ID, INCIDENT_ENERGY, *(layer_column(i) for i in layers)]
-        table = self._table(names, row_group)
+        if self.layout == "sparse" and len(layers):
+            found = self._hits([EVENT_ID, INCIDENT_ENERGY, *LISTS], row_group)
+            return found.ids, found.incident_energies, found.layers(self.layer_sizes, layers)
+        table = self._table([EVENT_ID, INCIDENT_ENERGY, *map(layer_column, layers)], row_group)
         return (
             _numbers(table, EVENT_ID, np.int64),
             _numbers(table, INCIDENT_ENERGY, np.float64),
@@ -264,8 +157,31 @@ class ShardReader:
         table = self._table([condition_column(name) for name in self.conditions], row_group)
         return {name: _numbers(table, condition_column(name), np.float64) for name in self.conditions}
 
+    def read_extras(self, row_group: int | None = None) -> dict[str, np.ndarray]:
+        """Values (n,) of each extra column by name, of one row group or of the whole shard.
+
+        Raises:
+            IntegrityError: The file is damaged.
+        """
+        if not self.extras:
+            return {}
+        table = self._table(list(self.extras), row_group)
+        return {name: _numbers(table, name, np.dtype(dtype).type) for name, dtype in self.extras.items()}
+
+    def sparse(self, row_group: int | None = None) -> SparseShowers:
+        """The hits of one row group, or of the shard, with conditions and extras.
+
+        Raises:
+            IntegrityError: The file is damaged, or its lists of hits are no showers of this geometry.
+        """
+        if self.layout == "dense":
+            return SparseShowers.of(self.showers(row_group), self.read_extras(row_group))
+        return self._hits(None, row_group)
+
     def showers(self, row_group: int | None = None) -> Showers:
         """Whole showers of one row group, or of the shard: voxels (n, n_voxels) float32 [MeV]."""
+        if self.layout == "sparse":
+            return self._hits(None, row_group).dense(sum(self.layer_sizes))
         ids, energies, layers = self.read(range(len(self.layer_sizes)), row_group)
         return Showers(energies, np.concatenate(layers, axis=1), ids, self.read_conditions(row_group))
 
@@ -278,7 +194,28 @@ class ShardReader:
         for group in range(self.n_row_groups):
             yield self.showers(group)
 
-    def _table(self, names: list[str], row_group: int | None) -> pa.Table:
+    def _hits(self, names: list[str] | None, row_group: int | None) -> SparseShowers:
+        """Sparse showers from the columns ``names``; only all columns (None) give conditions and extras."""
+        table = self._table(names, row_group)
+        conditions = () if names else self.conditions
+        extras = {} if names else self.extras
+        try:
+            starts, voxels, energies = read_lists(table)
+            found = SparseShowers(
+                _numbers(table, INCIDENT_ENERGY, np.float64),
+                _numbers(table, EVENT_ID, np.int64),
+                starts,
+                voxels,
+                energies,
+                {name: _numbers(table, condition_column(name), np.float64) for name in conditions},
+                {name: _numbers(table, name, np.dtype(dtype).type) for name, dtype in extras.items()},
+            )
+            found.check(sum(self.layer_sizes), "lists of hits")
+        except (ValueError, DataError) as error:
+            raise damaged(self.path, error) from error
+        return found
+
+    def _table(self, names: list[str] | None, row_group: int | None) -> pa.Table:
         try:
             if row_group is None:
                 return self._file.read(columns=names, use_threads=False).combine_chunks()
@@ -306,25 +243,13 @@ def read_layers(
         return reader.read(layers, row_group)
 
 
-def _open_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
-    return pq.ParquetWriter(
-        path,
-        schema,
-        compression="zstd",
-        compression_level=1,
-        use_dictionary=False,
-        write_statistics=[EVENT_ID, INCIDENT_ENERGY],
-        write_page_checksum=True,
-        version="2.6",
-        data_page_version="1.0",
-    )
-
-
-def _binary(voxels: np.ndarray) -> pa.Array:
-    """(n, size) float32 -> fixed-size-binary column without a copy of its own."""
-    flat = np.ascontiguousarray(voxels, dtype="<f4")
-    width = pa.binary(4 * flat.shape[1])
-    return pa.FixedSizeBinaryArray.from_buffers(width, len(flat), [None, pa.py_buffer(flat)])
+def is_shard(path: Path) -> bool:
+    """Whether a Parquet file says of itself that it is a shard; what cannot be read is none."""
+    try:
+        metadata = pq.read_metadata(path).metadata or {}
+    except (OSError, ValueError, pa.ArrowException):
+        return False
+    return metadata.get(f"{METADATA}format".encode(), b"").decode(errors="replace") in FORMATS
 
 
 def _open(path: Path) -> pq.ParquetFile:

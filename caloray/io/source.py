@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["FileSource", "ShardSource", "ShowerSource", "open_source"]
+__all__ = ["FileSource", "MergedSource", "ShardSource", "ShowerSource", "open_source"]
 
+import json
 import math
 from collections.abc import Iterator, Mapping
 from functools import cached_property
@@ -13,12 +14,12 @@ from typing import Protocol
 import numpy as np
 
 from caloray.atomic import digest_json, sha256_file
-from caloray.errors import DataError, IntegrityError
+from caloray.errors import DataError, GeometryError, IntegrityError
 from caloray.geometry import Geometry
 from caloray.io.challenge import ChallengeFile
 from caloray.io.hits import HitSource
 from caloray.io.manifest import MANIFEST, Manifest, ShardEntry, check_shard
-from caloray.io.shards import ShardReader
+from caloray.io.shards import READOUT, ShardReader, is_shard
 from caloray.showers import Showers, apply_policy
 
 
@@ -82,6 +83,56 @@ class FileSource:
                 first = int(chunk.ids[0])
                 apply_policy(chunk, self.geometry, max_ratio=math.inf, where=str(self.path), first_row=first)
                 yield chunk
+
+
+class MergedSource:
+    """A merged Parquet file: one shard that carries its geometry.
+
+    Showers with NaN, infinite or negative values or without incident energy are refused when they are
+    reached.
+
+    Args:
+        path: The file.
+
+    Raises:
+        IntegrityError: The file is damaged, or its geometry is not the one that it names.
+        DataError: A shard without a geometry of its own.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with ShardReader(path) as reader:
+            if READOUT not in reader.extra:
+                raise DataError(
+                    f"{path}: one shard of a directory", hint="open the directory that has its manifest.json"
+                )
+            try:
+                self.geometry = Geometry.from_dict(json.loads(reader.extra[READOUT]))
+            except (ValueError, RecursionError, AttributeError, TypeError, GeometryError) as error:
+                raise IntegrityError(f"{path}: its geometry cannot be read", hint="merge it again") from error
+            self.n_showers = reader.n_rows
+            self.conditions = dict(reader.conditions)
+        ShardReader(path, self.geometry).close()  # compares digest and layers
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 of the file."""
+        return sha256_file(self.path)
+
+    def incident(self) -> tuple[np.ndarray, np.ndarray]:
+        """Ids (n,) and incident energies (n,) [MeV] of all showers, without reading voxels."""
+        with ShardReader(self.path, self.geometry) as reader:
+            return reader.read([])[:2]
+
+    def chunks(self, rows: int = 1000) -> Iterator[Showers]:
+        """All showers in order; memory holds one row group and one piece."""
+        first = 0
+        with ShardReader(self.path, self.geometry) as reader:
+            for showers in _cut(reader.chunks(), rows):
+                where = str(self.path)
+                apply_policy(showers, self.geometry, max_ratio=math.inf, where=where, first_row=first)
+                first += len(showers)
+                yield showers
 
 
 class ShardSource:
@@ -154,7 +205,8 @@ def open_source(path: Path, split: str | None = None) -> ShowerSource:
     """Open showers for reading.
 
     Args:
-        path: A CaloChallenge HDF5 file, a directory of shards, or its manifest.
+        path: A CaloChallenge HDF5 file, a merged Parquet file, a file of hits, a directory of shards, or
+            its manifest.
         split: Only this split of a directory.
 
     Raises:
@@ -171,7 +223,7 @@ def open_source(path: Path, split: str | None = None) -> ShowerSource:
             hint="leave the split out, or ingest the file first",
         )
     if path.suffix == ".parquet":
-        return HitSource(path)
+        return MergedSource(path) if is_shard(path) else HitSource(path)
     return FileSource(path)
 
 

@@ -55,6 +55,11 @@ class ConditionRange:
     low: float
     high: float
 
+    def outside(self, values: np.ndarray) -> np.ndarray:
+        """(n,) which values lie outside the range by more than 1 % of its width, or are no numbers."""
+        slack = EDGE * max(abs(self.low), abs(self.high)) + MARGIN * (self.high - self.low)
+        return np.asarray(~((values >= self.low - slack) & (values <= self.high + slack)))
+
     def merge(self, other: ConditionRange) -> ConditionRange:
         """Range of both.
 
@@ -240,8 +245,7 @@ def require_inside(item: ConditionRange, values: np.ndarray, *, allow_extrapolat
     bad = np.flatnonzero(~np.isfinite(values))
     if bad.size:
         raise ConfigError(f"condition {item.name}: {values[bad[0]]} in row {bad[0]} is not a finite number")
-    slack = EDGE * max(abs(item.low), abs(item.high)) + MARGIN * (item.high - item.low)
-    outside = (values < item.low - slack) | (values > item.high + slack)
+    outside = item.outside(values)
     if outside.any() and not allow_extrapolation:
         unit = "" if item.unit in {"", "1"} else f" {item.unit}"
         raise ConfigError(

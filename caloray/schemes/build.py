@@ -13,12 +13,12 @@ from pydantic import Discriminator, Tag
 
 from caloray.geometry import Geometry
 from caloray.preprocess.statistics import TrainingStatistics
-from caloray.rng import StreamKey
 from caloray.schemes.component import Component, Sampled
 from caloray.schemes.inductive import InductiveScheme
 from caloray.schemes.inductive_config import InductiveConfig
 from caloray.schemes.layerwise import LayerwiseScheme
 from caloray.schemes.layerwise_config import LayerwiseConfig
+from caloray.schemes.streams import Streams
 
 
 def _kind(value: Any) -> str:
@@ -51,10 +51,10 @@ class Scheme(Protocol):
         self,
         flows: Mapping[str, Flow],
         incident: np.ndarray,
-        key: StreamKey,
+        streams: Streams,
         conditions: np.ndarray | None = None,
     ) -> Sampled:
-        """One block of B showers for incident energies (B,) [MeV] and conditions (B, P) float64."""
+        """One batch of B showers for incident energies (B,) [MeV] and conditions (B, P) float64."""
 
 
 def build_scheme(

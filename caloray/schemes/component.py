@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["Component", "Sampled"]
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -24,11 +25,30 @@ class Sampled:
         layer_energies: (B, n_layers) float64 energies [MeV] that the layers were drawn for.
         vetoes: (B,) int64, how many draws of each shower's layer energies the scheme threw away because
             their sum was above its largest ratio to E_inc; None where it bounds nothing.
+        log_prob: (B,) float64 logarithm of the density of what the flows drew, in their own spaces, summed
+            over the layer energies and all layers. A layer without energy that is empty whatever its flow
+            says adds nothing; after vetoes it is that of the draw that was kept, not divided by the share of
+            draws that are. NaN where a flow failed; None where nobody worked it out.
     """
 
     voxels: np.ndarray
     layer_energies: np.ndarray
     vetoes: np.ndarray | None = None
+    log_prob: np.ndarray | None = None
+
+    @staticmethod
+    def joined(parts: Sequence[Sampled]) -> Sampled:
+        """One after the other; all of the same scheme."""
+        if len(parts) == 1:
+            return parts[0]
+
+        def stacked(name: str) -> np.ndarray:
+            return np.concatenate([getattr(part, name) for part in parts])
+
+        def optional(name: str) -> np.ndarray | None:
+            return None if getattr(parts[0], name) is None else stacked(name)
+
+        return Sampled(stacked("voxels"), stacked("layer_energies"), optional("vetoes"), optional("log_prob"))
 
     @property
     def vetoed(self) -> int:
@@ -38,7 +58,8 @@ class Sampled:
     def take(self, rows: slice | np.ndarray) -> Sampled:
         """The chosen showers."""
         vetoes = None if self.vetoes is None else self.vetoes[rows]
-        return Sampled(self.voxels[rows], self.layer_energies[rows], vetoes)
+        log_prob = None if self.log_prob is None else self.log_prob[rows]
+        return Sampled(self.voxels[rows], self.layer_energies[rows], vetoes, log_prob)
 
 
 class Component(Protocol):

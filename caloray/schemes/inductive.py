@@ -16,9 +16,8 @@ from torch import Tensor
 from caloray.errors import ConfigError
 from caloray.geometry import Geometry
 from caloray.preprocess.statistics import TrainingStatistics
-from caloray.rng import StreamKey
 from caloray.schemes.component import Component, Sampled
-from caloray.schemes.draws import latent, require_some_finite
+from caloray.schemes.draws import image, latent, of_asked, require_some_finite
 from caloray.schemes.inductive_components import (
     FirstLayer,
     NextLayer,
@@ -27,6 +26,7 @@ from caloray.schemes.inductive_components import (
 )
 from caloray.schemes.inductive_config import InductiveConfig
 from caloray.schemes.layer_energies import LayerEnergies, sample_layer_energies
+from caloray.schemes.streams import Streams
 from caloray.schemes.symmetry import require_turnable
 
 COMPONENTS = ("layer_energies", "first_layer", "next_layer")
@@ -110,37 +110,38 @@ class InductiveScheme:
         self,
         flows: Mapping[str, Flow],
         incident: np.ndarray,
-        key: StreamKey,
+        streams: Streams,
         conditions: np.ndarray | None = None,
     ) -> Sampled:
-        """Draw one block of showers.
+        """Draw a batch of showers; each depends on its own energy, conditions and random numbers alone.
 
         Args:
             flows: Trained flow of each component, in evaluation mode.
             incident: (B,) incident energies [MeV].
-            key: Address of the block: seed, block and attempt.
+            streams: Where the random numbers come from.
             conditions: (B, P) float64, in the order of :attr:`conditions`; None for a model without.
 
         Returns:
-            Voxels and the layer energies that they were drawn for.
+            Voxels, the layer energies that they were drawn for and the log density of both.
 
         Raises:
-            NumericalError: A component gave no finite number at all.
+            NumericalError: A component gave no finite number for a whole block.
             ConfigError: Other conditions than the model has.
         """
         device = next(flows["layer_energies"].parameters()).device
         part = LayerEnergies(self.preprocessing.energy_maps, self.seed)
         with torch.no_grad():
             particle = _Particle.of(incident, conditions, device)
-            energies = sample_layer_energies(
-                part, flows[part.name], particle.incident, particle.conditions, key
+            energies, log_prob = sample_layer_energies(
+                part, flows[part.name], particle.incident, particle.conditions, streams
             )
             out = np.empty((len(incident), self.geometry.n_voxels), dtype=np.float32)
             previous = None
             for layer in range(self.geometry.n_layers):
-                previous = self._layer(flows, particle, energies, previous, layer, key)
+                previous, added = self._layer(flows, particle, energies, previous, layer, streams)
                 out[:, self.geometry.span(layer)] = previous.cpu().numpy()
-        return Sampled(out, energies.cpu().numpy())
+                log_prob = log_prob + added
+        return Sampled(out, energies.cpu().numpy(), log_prob=log_prob.cpu().numpy())
 
     def _layer(
         self,
@@ -149,26 +150,26 @@ class InductiveScheme:
         energies: Tensor,
         previous: Tensor | None,
         layer: int,
-        key: StreamKey,
-    ) -> Tensor:
-        """Voxels (B, D) float32 [MeV] of one layer."""
+        streams: Streams,
+    ) -> tuple[Tensor, Tensor]:
+        """Voxels (B, D) float32 [MeV] of one layer, and what they add to the log density (B,)."""
         part: VoxelComponent
         incident, conditions = particle.incident, particle.conditions
-        address = key.named(f"layer/{layer}", "latent")
+        name, shape = f"layer/{layer}", (len(incident), self.geometry.layer_sizes[layer])
         if previous is None:
             part = FirstLayer(self.preprocessing, self.seed)
             context = part.context(incident, energies[:, 0], conditions)
         else:
             part = NextLayer(self.preprocessing, self.seed)
-            uniform = address.named(address.component, "noise").generator()
-            fill = torch.as_tensor(uniform.random(tuple(previous.shape), np.float32))
+            fill = torch.as_tensor(streams.uniform(name, "noise", shape))
             pair = energies[:, layer], energies[:, layer - 1]
             context = part.context(incident, *pair, previous, fill.to(previous.device), layer, conditions)
         flow = flows[part.name]
-        noise = latent(address, (len(incident), part.features), flow)
-        x, _ = flow._transform.inverse(noise, context.to(noise))
-        require_some_finite(x, f"{part.name}, layer {layer}", key)
-        return part.decode(x.double(), energies[:, layer]).float()
+        noise = latent(streams, name, shape, flow)
+        x, log_prob = image(flow, noise, context.to(noise))
+        require_some_finite(x, f"{part.name}, layer {layer}", streams)
+        voxels = part.decode(x.double(), energies[:, layer]).float()
+        return voxels, of_asked(log_prob, part.asked(energies[:, layer]))
 
 
 @dataclass(frozen=True)

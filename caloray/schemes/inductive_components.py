@@ -154,11 +154,16 @@ class VoxelComponent(_Base):
         """Voxels (n, D) [MeV] from flow space, given the layer's energies (n,) [MeV]."""
         return self.preprocessing.decode(x, energies)
 
+    def asked(self, energies: Tensor) -> Tensor:
+        """(n,) bool: is the flow asked for a layer of this energy [MeV], or is the layer empty anyway?"""
+        if self.preprocessing.config.rescale != "renormalise":
+            return torch.ones_like(energies, dtype=torch.bool)
+        return energies > 0
+
     def visible(self, store: LayerStore, rows: np.ndarray) -> np.ndarray:
         """Leave out empty layers where sampling sets them to zero without asking the flow."""
-        if self.preprocessing.config.rescale != "renormalise":
-            return rows
-        visible: np.ndarray = rows[store.layer_energies[rows[:, 0], rows[:, 1]] > 0]
+        asked = self.asked(torch.as_tensor(store.layer_energies[rows[:, 0], rows[:, 1]]))
+        visible: np.ndarray = rows[asked.numpy()]
         return visible
 
     def turned(self, draws: torch.Generator, count: int, *layers: Tensor) -> list[Tensor]:

@@ -18,7 +18,8 @@ from caloray.preprocess.conditions import ParticleMap
 from caloray.preprocess.logit import expit, logit
 from caloray.preprocess.unit_space import from_unit_space, to_unit_space
 from caloray.rng import StreamKey
-from caloray.schemes.draws import latent, require_some_finite
+from caloray.schemes.draws import image, latent, require_some_finite
+from caloray.schemes.streams import Streams
 
 
 @dataclass(frozen=True)
@@ -147,23 +148,26 @@ def sample_layer_energies(
     flow: Flow,
     incident: Tensor,
     conditions: Tensor | None,
-    key: StreamKey,
+    streams: Streams,
     purpose: str = "latent",
-) -> Tensor:
-    """Draw layer energies (B, L) float64 [MeV]; the noise comes from (``layer_energies``, ``purpose``).
+) -> tuple[Tensor, Tensor]:
+    """Draw layer energies; the noise comes from (``layer_energies``, ``purpose``).
 
     Args:
         part: The component.
         flow: Its trained flow, in evaluation mode.
         incident: (B,) float64 incident energies [MeV] on the flow's device.
         conditions: (B, P) float64; None without conditions.
-        key: Address of the block.
-        purpose: Names the stream of the noise; another one for every draw of the same block.
+        streams: Where it comes from.
+        purpose: Names its stream; another one for every draw of the same block.
+
+    Returns:
+        Layer energies (B, L) float64 [MeV] and the log density (B,) float64 of what the flow drew.
 
     Raises:
-        NumericalError: The flow gave no finite number at all.
+        NumericalError: The flow gave no finite number for a whole block.
     """
-    noise = latent(key.named(part.name, purpose), (len(incident), part.features), flow)
-    x, _ = flow._transform.inverse(noise, part.context(incident, conditions).to(noise))
-    require_some_finite(x, part.name, key)
-    return part.decode(x.double(), incident)
+    noise = latent(streams, part.name, (len(incident), part.features), flow, purpose)
+    x, log_prob = image(flow, noise, part.context(incident, conditions).to(noise))
+    require_some_finite(x, part.name, streams)
+    return part.decode(x.double(), incident), log_prob

@@ -16,12 +16,12 @@ from torch import Tensor
 from caloray.errors import ConfigError, NumericalError
 from caloray.geometry import Geometry
 from caloray.preprocess.statistics import TrainingStatistics
-from caloray.rng import StreamKey
 from caloray.schemes.component import Component, Sampled
-from caloray.schemes.draws import latent, require_some_finite
+from caloray.schemes.draws import image, latent, of_asked, require_some_finite
 from caloray.schemes.layer_energies import LayerEnergies, sample_layer_energies
 from caloray.schemes.layerwise_components import AllLayers, LayerFlow, LayerMaps, OneLayer
 from caloray.schemes.layerwise_config import LayerwiseConfig, layer_name
+from caloray.schemes.streams import Streams
 from caloray.schemes.symmetry import require_symmetric, require_turnable
 
 ENERGIES = "layer_energies"
@@ -103,10 +103,10 @@ class LayerwiseScheme:
         self,
         flows: Mapping[str, Flow],
         incident: np.ndarray,
-        key: StreamKey,
+        streams: Streams,
         conditions: np.ndarray | None = None,
     ) -> Sampled:
-        """Draw one block of showers.
+        """Draw a batch of showers; each depends on its own energy, conditions and random numbers alone.
 
         A layer's context holds the previous layers as they come out, after threshold and scaling, filled
         again like training rows.
@@ -114,14 +114,15 @@ class LayerwiseScheme:
         Args:
             flows: Trained flow of each component, in evaluation mode.
             incident: (B,) incident energies [MeV].
-            key: Address of the block: seed, block and attempt.
+            streams: Where the random numbers come from.
             conditions: (B, P) float64, in the order of :attr:`conditions`; None for a model without.
 
         Returns:
-            Voxels and the layer energies that they were drawn for.
+            Voxels, the layer energies that they were drawn for, their vetoes and the log density of all.
 
         Raises:
-            NumericalError: A component gave no finite number at all.
+            NumericalError: A component gave no finite number for a whole block, or none of its showers came
+                below the largest ratio.
             ConfigError: Other conditions than the model has.
         """
         device = next(flows[ENERGIES].parameters()).device
@@ -130,16 +131,18 @@ class LayerwiseScheme:
             others = None
             if conditions is not None:
                 others = torch.as_tensor(conditions, dtype=torch.float64, device=device)
-            energies, vetoes = self._energies(flows[ENERGIES], energies_in, others, key)
+            energies, vetoes, log_prob = self._energies(flows[ENERGIES], energies_in, others, streams)
             out = np.empty((len(incident), self.geometry.n_voxels), dtype=np.float32)
             window: list[Tensor] = []
             for layer in range(self.geometry.n_layers):
                 part = self._drawing(layer)
                 scalars = energies_in, energies[:, layer], others
-                voxels = self._layer(part, flows[part.name], window, layer, scalars, key)
+                voxels, added = self._layer(part, flows[part.name], window, layer, scalars, streams)
                 out[:, self.geometry.span(layer)] = voxels.cpu().numpy()
-                window = [*window, self._seen(voxels, layer, key)][-self.config.previous :]
-        return Sampled(out, energies.cpu().numpy(), None if vetoes is None else vetoes.cpu().numpy())
+                log_prob = log_prob + added
+                window = [*window, self._seen(voxels, layer, streams)][-self.config.previous :]
+        counted = None if vetoes is None else vetoes.cpu().numpy()
+        return Sampled(out, energies.cpu().numpy(), counted, log_prob.cpu().numpy())
 
     def _drawing(self, layer: int) -> LayerFlow:
         if self.config.network == "shared":
@@ -147,35 +150,43 @@ class LayerwiseScheme:
         return OneLayer(self.maps, self.seed, layer)
 
     def _energies(
-        self, flow: Flow, incident: Tensor, conditions: Tensor | None, key: StreamKey
-    ) -> tuple[Tensor, Tensor | None]:
-        """Layer energies (B, L) [MeV] and how many draws of each row (B,) were above the largest ratio.
+        self, flow: Flow, incident: Tensor, conditions: Tensor | None, streams: Streams
+    ) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Layer energies (B, L) [MeV], vetoed draws of each row (B,) and the log density (B,) of its last.
 
-        Those are drawn again; a row whose last draw is above it becomes NaN.
+        Draws above the largest ratio are vetoed; a row whose last draw is above it becomes NaN.
         """
         part = LayerEnergies(self.maps.energy_maps, self.seed)
-        energies = sample_layer_energies(part, flow, incident, conditions, key)
+        energies, log_prob = sample_layer_energies(part, flow, incident, conditions, streams)
         limit = self.config.max_ratio
         if limit is None:
-            return energies, None
+            return energies, None, log_prob
         above = energies.sum(dim=1) > limit * incident
         vetoes = above.long()
         for attempt in range(1, self.config.veto_attempts):
             if not bool(above.any()):
                 break
-            again = sample_layer_energies(part, flow, incident, conditions, key, f"veto/{attempt}")
+            again, other = sample_layer_energies(part, flow, incident, conditions, streams, f"veto/{attempt}")
             energies = torch.where(above[:, None], again, energies)
+            log_prob = torch.where(above, other, log_prob)
             above = energies.sum(dim=1) > limit * incident
             vetoes += above
         kept = energies.where(torch.logical_not(above)[:, None], torch.nan)
-        if bool(above.any()) and not bool(kept.isfinite().any()):
+        if bool(above.any()):
+            self._require_some_kept(kept, streams)
+        return kept, vetoes, log_prob.where(torch.logical_not(above), torch.nan)
+
+    def _require_some_kept(self, energies: Tensor, streams: Streams) -> None:
+        """Stop where a whole block was vetoed; pieces of blocks may hold NaN alone."""
+        key = streams.block
+        if key is not None and not bool(energies.isfinite().any()):
             raise NumericalError(
                 f"component {ENERGIES}: no shower of block {key.block}, seed {key.seed}, attempt "
-                f"{key.attempt} came below max_ratio {limit:g} in {self.config.veto_attempts} draws",
+                f"{key.attempt} came below max_ratio {self.config.max_ratio:g} in "
+                f"{self.config.veto_attempts} draws",
                 hint="scheme.max_ratio is too small for these energies, or the flow is badly trained",
                 component=ENERGIES,
             )
-        return kept, vetoes
 
     def _layer(
         self,
@@ -184,23 +195,22 @@ class LayerwiseScheme:
         window: list[Tensor],
         layer: int,
         scalars: tuple[Tensor, Tensor, Tensor | None],
-        key: StreamKey,
-    ) -> Tensor:
-        """Voxels (B, D) float32 [MeV] of one layer."""
+        streams: Streams,
+    ) -> tuple[Tensor, Tensor]:
+        """Voxels (B, D) float32 [MeV] of one layer, and what they add to the log density (B,)."""
         incident, energies, conditions = scalars
-        address = key.named(f"layer/{layer}", "latent")
-        noise = latent(address, (len(incident), part.features), flow)
+        noise = latent(streams, f"layer/{layer}", (len(incident), part.features), flow)
         absent = [torch.zeros_like(noise)] * (part.previous - len(window))
         position = torch.tensor([layer], device=incident.device)
         context = part.context([*absent, *window], position, incident, energies, conditions)
         planes = flow._embedding_net(context.to(noise))
-        x, _ = flow._transform.inverse(noise, planes)
-        require_some_finite(x, f"{part.name}, layer {layer}", key)
-        return self.maps.decode(x.double(), position, energies).float()
+        x, log_prob = image(flow, noise, planes)
+        require_some_finite(x, f"{part.name}, layer {layer}", streams)
+        voxels = self.maps.decode(x.double(), position, energies).float()
+        return voxels, of_asked(log_prob, part.asked(energies))
 
-    def _seen(self, voxels: Tensor, layer: int, key: StreamKey) -> Tensor:
+    def _seen(self, voxels: Tensor, layer: int, streams: Streams) -> Tensor:
         """A layer (B, D) in flow space as the following ones see it, float32."""
-        address = key.named(f"layer/{layer}", "fill")
-        uniform = address.generator().random((2, *voxels.shape), np.float32)
+        uniform = streams.uniform(f"layer/{layer}", "fill", (2, *voxels.shape))
         fill, noise = torch.as_tensor(uniform).to(voxels.device)
         return self.maps.encode(voxels, torch.tensor([layer], device=voxels.device), fill, noise)

@@ -259,11 +259,16 @@ class LayerFlow(ABC):
             encoded.append(x.where(torch.as_tensor(column >= 0)[:, None], torch.zeros_like(x)))
         return encoded[0], encoded[:0:-1]
 
+    def asked(self, energies: Tensor) -> Tensor:
+        """(n,) bool: is the flow asked for a layer of this energy [MeV], or is the layer empty anyway?"""
+        if self.maps.config.rescale == "none":
+            return torch.ones_like(energies, dtype=torch.bool)
+        return energies > 0
+
     def _visible(self, store: LayerStore, rows: np.ndarray) -> np.ndarray:
         """Leave out empty layers where sampling sets them to zero without asking the flow."""
-        if self.maps.config.rescale == "none":
-            return rows
-        visible: np.ndarray = rows[store.layer_energies[rows[:, 0], rows[:, 1]] > 0]
+        asked = self.asked(torch.as_tensor(store.layer_energies[rows[:, 0], rows[:, 1]]))
+        visible: np.ndarray = rows[asked.numpy()]
         return visible
 
 

@@ -42,7 +42,8 @@ class MlflowTracker:
     """Mirrors a run directory into MLflow.
 
     Args:
-        run: The run directory; components write below ``run/components/<name>/``.
+        run: The run directory; components write below ``run/components/<name>/``, the run as a whole (a
+            campaign) into ``run/history.jsonl``.
         config: Where to; credentials in its URI are used but never written anywhere.
     """
 
@@ -107,13 +108,15 @@ class MlflowTracker:
         for component, of_component in state.component_status.items():
             if of_component == "RUNNING":
                 state.component_status[component] = status
+        state.save(self._path)  # a process that has no time to wait for the server leaves the wish behind
         self._sync()
 
     @property
     def pending(self) -> bool:
         """Whether something is recorded on disk that MLflow does not have yet."""
         state = self._state
-        behind = any(last_epoch(self._run, c) > state.sent_epochs.get(c, -1) for c in state.components)
+        histories = ("", *state.components)
+        behind = any(last_epoch(self._run, c) > state.sent_epochs.get(c, -1) for c in histories)
         return behind or state.sent_status.get("") != state.status
 
     def _sync(self) -> None:
@@ -136,7 +139,7 @@ class MlflowTracker:
             self._warned = True
             reason = str(error).splitlines()[0].replace(self._uri, redact(self._uri))[:300]
             _LOG.warning(
-                "MLflow at %s does not answer (%s); training goes on, the metrics wait in %s: "
+                "MLflow at %s does not answer (%s); the work goes on, the metrics wait in %s: "
                 "send them later with 'caloray track sync %s'",
                 redact(self._uri), without_credentials(reason), self._run, self._run,
             )  # fmt: skip
@@ -146,6 +149,7 @@ class MlflowTracker:
         state = self._state
         parent = self._ensure_run(client, "", state.name, {})
         self._push_params(client, parent, "", list(state.params))
+        self._push_epochs(client, "", parent)
         for component in state.components:
             child = self._ensure_run(client, component, component, {"mlflow.parentRunId": parent})
             own = [key for key in state.params if component in key.split(".")]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["STATE", "Status", "TrackingState", "epochs_of", "last_epoch"]
+__all__ = ["HISTORY", "STATE", "Status", "TrackingState", "epochs_of", "last_epoch"]
 
 import json
 import logging
@@ -15,6 +15,7 @@ from caloray.atomic import write_json
 
 Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 STATE = "tracking.json"
+HISTORY = "history.jsonl"
 _LOG = logging.getLogger("caloray.tracking")
 
 
@@ -58,8 +59,11 @@ class TrackingState:
 
 
 def epochs_of(run: Path, component: str) -> Iterator[tuple[int, float, dict[str, float]]]:
-    """(epoch, seconds since the component began, finite metrics) of each complete history line."""
-    path = run / "components" / component / "history.jsonl"
+    """(epoch, seconds since the component began, finite metrics) of each complete history line.
+
+    The run's own history, which a campaign has, is that of the component "".
+    """
+    path = (run / "components" / component if component else run) / HISTORY
     elapsed = 0.0
     for line in path.read_text().splitlines(keepends=True) if path.is_file() else []:
         if not line.endswith("\n"):

@@ -15,7 +15,11 @@ ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "configs" / "demo.yaml"
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.stem)
+SHIPPED = sorted((ROOT / "configs").glob("*.yaml"))
+RUNS = [path for path in SHIPPED if "\ndata:" in path.read_text()]  # the others: campaigns, a service
+
+
+@pytest.mark.parametrize("path", RUNS, ids=lambda path: path.stem)
 def test_every_shipped_config_is_shown_whole_and_read_back(path, tmp_path, capsys):
     assert main(["config", "show", str(path)]) == 0
     text = capsys.readouterr().out

@@ -22,7 +22,7 @@ from caloray.schemes.layerwise_config import LayerwiseConfig
 from caloray.training.config import TrainingConfig
 
 MEASURE = """
-import re, sys, torch
+import ctypes, gc, re, sys, torch
 from caloray.flows.conv.actnorm import initialise_flow
 from test_footprint import part_of
 torch.set_num_threads(1)
@@ -33,6 +33,8 @@ initialise_flow(flow, target[:16], context[:16])
 flow.train()
 # Not getrusage: its peak begins at the size of the parent process.
 size = lambda name: 1024 * int(re.search(name + r":\\s+(\\d+)", open("/proc/self/status").read())[1])
+gc.collect()
+ctypes.CDLL("libc.so.6").malloc_trim(0)  # what imports left free would hide a part of the step
 before = size("VmRSS")
 (-flow.log_prob(target, context).mean()).backward()
 print(size("VmHWM") - before)

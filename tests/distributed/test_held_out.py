@@ -24,7 +24,8 @@ from caloray.io.store import LayerStore
 from caloray.preprocess.statistics import TrainingStatistics
 from caloray.showers import Showers
 
-CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
+SHIPPED = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
+CONFIGS = [path for path in SHIPPED if "\ndata:" in path.read_text()]  # the others: campaigns, a service
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

@@ -21,15 +21,27 @@ PROGRAM = Path(__file__).with_name("stub_model.py")
 Start = Callable[..., "subprocess.Popen[str]"]
 
 
-@pytest.fixture(scope="session")
-def stub() -> Any:
-    """The module ``stub_model``."""
-    spec = importlib.util.spec_from_file_location("stub_model", PROGRAM)
+def load(name: str) -> Any:
+    """A module of this folder."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session")
+def stub() -> Any:
+    """The module ``stub_model``."""
+    return load("stub_model")
+
+
+@pytest.fixture(scope="session")
+def campaigns() -> Any:
+    """The module ``campaigns``."""
+    return load("campaigns")
 
 
 @pytest.fixture

@@ -10,8 +10,10 @@ import os
 import sys
 import time
 import types
+from collections.abc import Sequence
 from pathlib import Path
 from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 
@@ -23,7 +25,48 @@ ALPHA = tuple(2 * math.pi * i / 4 for i in range(5))
 TOY = Geometry("toy", "cylindrical", tuple(Layer(i, ALPHA, (0.0, 1.0, 2.0, 3.0)) for i in range(3)))
 
 
-class StubModel:
+class Made(types.SimpleNamespace):
+    """What a bundle gives, without its libraries."""
+
+    def take(self, rows: np.ndarray | slice) -> Made:
+        return Made(**{name: None if column is None else column[rows] for name, column in vars(self).items()})
+
+
+class Piece(NamedTuple):
+    """Like the bundle's class of that name."""
+
+    seed: int
+    block: int
+    energies: np.ndarray
+    start: int = 0
+    attempt: int = 0
+    conditions: np.ndarray | None = None
+
+
+class Pieces:
+    """A model that makes pieces out of whole blocks."""
+
+    block_size: int
+
+    def make_block(self, *request: object) -> Made:
+        raise NotImplementedError
+
+    def make_pieces(self, pieces: Sequence[Piece]) -> list[Made]:
+        return [self.piece(piece) for piece in pieces]
+
+    def piece(self, piece: Piece) -> Made:
+        stop = piece.start + len(piece.energies)
+        energies = np.full(self.block_size, 2e3)
+        energies[piece.start : stop] = piece.energies
+        table = None
+        if piece.conditions is not None:
+            table = np.zeros((self.block_size, piece.conditions.shape[1]))
+            table[piece.start : stop] = piece.conditions
+        made = self.make_block(energies, piece.seed, piece.block, piece.attempt, table)
+        return made.take(slice(piece.start, stop))
+
+
+class StubModel(Pieces):
     """Block size 8, 36 voxels; ``bad`` says for (block, row) how many attempts give NaN."""
 
     geometry = TOY
@@ -31,6 +74,9 @@ class StubModel:
     energy_range = (1e3, 5e4)
     conditions: tuple[ConditionRange, ...] = ()
     backend = "stub"
+    quality = None
+    largest_response = 1.0
+    hits_per_shower = 11.0
     numerics = MappingProxyType({"device": "cpu", "backend": "stub"})
 
     def __init__(self, bad: dict[tuple[int, int], int] | None = None, *, fault: float = math.nan) -> None:
@@ -67,10 +113,11 @@ class StubModel:
                 voxels[row, 3] = self.fault
         return voxels
 
-    def make_block(self, *request: object) -> types.SimpleNamespace:
+    def make_block(self, *request: object) -> Made:
         voxels = self.sample_block(*request)  # type: ignore[arg-type]
-        energies = np.ones((len(voxels), 3))
-        return types.SimpleNamespace(voxels=voxels, layer_energies=energies, vetoes=self.vetoes(*request))
+        density = -voxels.sum(axis=1, dtype=np.float64)
+        energies, vetoes = np.ones((len(voxels), 3)), self.vetoes(*request)
+        return Made(voxels=voxels, layer_energies=energies, vetoes=vetoes, log_prob=density)
 
     def vetoes(self, *request: object) -> np.ndarray | None:
         return None
@@ -78,8 +125,8 @@ class StubModel:
 
 if __name__ == "__main__":
     module = types.ModuleType("caloray.bundle")  # the real one would load torch, which takes seconds
-    module.Bundle = StubModel  # type: ignore[attr-defined]
+    module.Bundle, module.Piece = StubModel, Piece  # type: ignore[attr-defined]
     sys.modules["caloray.bundle"] = module
     from caloray.cli import main
 
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

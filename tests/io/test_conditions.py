@@ -246,10 +246,10 @@ def test_lists_of_particles(file: Path, tmp_path: Path) -> None:
     ("content", "message"),
     [
         ("energy,age\n1,2\n3\n", "line 3 is not 2 numbers: '3'"),
-        ("energy,age\n1,x\n", "line 2 is not 2 numbers"),
+        ("energy,age\n1,x\n", "line 2, age: 'x' is not a number"),
         ("energy,age,age\n1,2,3\n", "named twice"),
         ("energy,age\n", "no particle"),
-        ("age,energy\n1,2\n", "line 1 is not one number"),
+        ("age,length\n1,2\n", "no column 'energy', it has age, length"),
     ],
 )
 def test_lists_that_make_no_sense(tmp_path: Path, content: str, message: str) -> None:

@@ -18,7 +18,9 @@ from caloray.rng import StreamKey
 from caloray.schemes.build import build_scheme
 from caloray.schemes.layerwise import LayerwiseScheme
 from caloray.schemes.layerwise_config import LayerwiseConfig
+from caloray.schemes.streams import BlockStreams
 
+BLOCK = BlockStreams(StreamKey(1, "", ""))
 CYLINDER = Geometry(
     "cylinder",
     "cylindrical",
@@ -181,7 +183,7 @@ def _flows(scheme, seed=1):
 @pytest.mark.parametrize("network", ["per-layer", "shared"])
 def test_layers_sum_to_the_energies_drawn_for_them(network):
     scheme = _scheme(network=network)
-    out = scheme.sample(_flows(scheme), np.full(20, 1500.0), StreamKey(1, "", ""))
+    out = scheme.sample(_flows(scheme), np.full(20, 1500.0), BLOCK)
     assert out.voxels.dtype == np.float32
     sums = out.voxels.reshape(20, 7, 8).sum(axis=2, dtype=np.float64)
     np.testing.assert_allclose(sums, out.layer_energies, rtol=1e-5)
@@ -203,7 +205,8 @@ def test_same_key_same_showers_other_key_others():
     scheme = _scheme()
     flows = _flows(scheme)
     one, two, other = (
-        scheme.sample(flows, np.full(8, 1500.0), StreamKey(seed, "", "")).voxels for seed in (1, 1, 2)
+        scheme.sample(flows, np.full(8, 1500.0), BlockStreams(StreamKey(seed, "", ""))).voxels
+        for seed in (1, 1, 2)
     )
     assert np.array_equal(one, two)
     assert not np.array_equal(one, other)
@@ -212,10 +215,10 @@ def test_same_key_same_showers_other_key_others():
 def test_a_change_of_one_layer_reaches_the_five_after_it():
     scheme = _scheme(rescale="none")
     flows = _flows(scheme)
-    before = scheme.sample(flows, np.full(8, 1500.0), StreamKey(1, "", "")).voxels.reshape(8, 7, 8)
+    before = scheme.sample(flows, np.full(8, 1500.0), BLOCK).voxels.reshape(8, 7, 8)
     with torch.no_grad():
         next(flows["layer_00"].parameters()).add_(0.5)
-    after = scheme.sample(flows, np.full(8, 1500.0), StreamKey(1, "", "")).voxels.reshape(8, 7, 8)
+    after = scheme.sample(flows, np.full(8, 1500.0), BLOCK).voxels.reshape(8, 7, 8)
     assert [bool((before[:, n] != after[:, n]).any()) for n in range(6)] == [True] * 6
 
 
@@ -231,10 +234,10 @@ def test_veto_draws_again_and_gives_up_after_its_attempts():
     free = _scheme()
     flows = _flows(free)
     incident = np.full(200, 1500.0)
-    ratios = free.sample(flows, incident, StreamKey(1, "", "")).layer_energies.sum(axis=1) / incident
+    ratios = free.sample(flows, incident, BLOCK).layer_energies.sum(axis=1) / incident
     limit = float(np.quantile(ratios, 0.8))
     bounded = _scheme(max_ratio=limit, rescale="none")
-    out = bounded.sample(flows, incident, StreamKey(1, "", ""))
+    out = bounded.sample(flows, incident, BLOCK)
     again = out.layer_energies.sum(axis=1) / incident
     assert (again <= limit).all()
     untouched = ratios <= limit
@@ -242,7 +245,7 @@ def test_veto_draws_again_and_gives_up_after_its_attempts():
     assert not np.isclose(again[~untouched], ratios[~untouched]).any()
     stubborn = _scheme(max_ratio=float(ratios.min()) / 2, veto_attempts=2)
     with pytest.raises(NumericalError, match=r"component layer_energies: no shower .* below max_ratio"):
-        stubborn.sample(flows, np.full(4, 1500.0), StreamKey(1, "", ""))
+        stubborn.sample(flows, np.full(4, 1500.0), BLOCK)
 
 
 def test_conditions_reach_every_flow():
@@ -252,15 +255,14 @@ def test_conditions_reach_every_flow():
     flows = _flows(scheme)
     incident = np.full(4, 1500.0)
     first, second = (
-        scheme.sample(flows, incident, StreamKey(1, "", ""), np.tile([value, 0.1], (4, 1)))
-        for value in (0.0, 0.3)
+        scheme.sample(flows, incident, BLOCK, np.tile([value, 0.1], (4, 1))) for value in (0.0, 0.3)
     )
     assert (first.layer_energies != second.layer_energies).any(axis=1).all()
     assert (first.voxels != second.voxels).any(axis=1).all()
     part = scheme.component("layer_00")
     assert part.context_features == 2 * 16 + 4  # two guides and the scalars
     with pytest.raises(ConfigError, match="0 conditions for a model with 2"):
-        scheme.sample(flows, incident, StreamKey(1, "", ""))
+        scheme.sample(flows, incident, BLOCK)
 
 
 @pytest.mark.parametrize(

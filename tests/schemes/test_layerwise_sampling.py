@@ -15,6 +15,7 @@ from caloray.preprocess.statistics import TrainingStatistics
 from caloray.rng import StreamKey
 from caloray.schemes.layerwise import LayerwiseScheme
 from caloray.schemes.layerwise_config import LayerwiseConfig
+from caloray.schemes.streams import BlockStreams
 
 LAYERS, VOXELS, SHOWERS = 7, 8, 24
 GEOMETRY = Geometry(
@@ -55,7 +56,8 @@ class Sampling:
         self.contexts: list[torch.Tensor] = []
         self.drawn: list[torch.Tensor] = []
         flows = self._flows()
-        self.out = self.scheme.sample(flows, self.incident, StreamKey(1, "", "", 4), self.theta[:, None])
+        block = BlockStreams(StreamKey(1, "", "", 4))
+        self.out = self.scheme.sample(flows, self.incident, block, self.theta[:, None])
 
     def _flows(self):
         generator, flows = torch.Generator().manual_seed(1), {}

@@ -1,22 +1,10 @@
-"""Bundles: one trained model, whole, in a directory that anyone can check and sample from.
-
-A bundle holds ``bundle.json`` (scheme, fitted preprocessing, geometry, hashes, provenance), one
-safetensors file of weights per component and ``golden.safetensors``, a few showers with the request that
-made them. Nothing in it is executable and nothing is unpickled; masks and degrees are rebuilt from the
-config, permutations are stored.
-
-    from caloray.bundle import Bundle
-    bundle = Bundle.load("runs/demo/bundle")
-    showers = bundle.sample([1000.0, 5000.0], seed=1)
-    showers.voxels.sum(axis=1)
-"""
+"""A trained model, ready to sample."""
 
 from __future__ import annotations
 
-__all__ = ["Bundle", "GoldenReport", "make_golden", "save_bundle", "verify_bundle"]
+__all__ = ["Bundle"]
 
 import platform
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -26,22 +14,10 @@ from typing import Any
 import numpy as np
 import torch
 from nflows.flows.base import Flow
-from safetensors.torch import save_file
-from torch import Tensor
 
 from caloray import __version__
-from caloray.atomic import sha256_file, staging_directory
-from caloray.bundle_file import (
-    FORMAT,
-    BundleFile,
-    GoldenEntry,
-    GoldenReport,
-    load_flow,
-    load_tensors,
-    read_bundle_file,
-    save_component,
-    write_bundle_file,
-)
+from caloray.bundle.pieces import Packing, Piece, Rows
+from caloray.bundle_file import BundleFile, load_flow, load_quality, load_tensors, read_bundle_file
 from caloray.errors import BundleError, ConfigError
 from caloray.flows.freeze import freeze
 from caloray.flows.inverse import Backend, fingerprint, resolve
@@ -52,17 +28,16 @@ from caloray.preprocess.conditions import (
     ParticleMap,
     columns_of,
     condition_table,
-    inside_ranges,
     require_rows,
 )
-from caloray.preprocess.statistics import TrainingStatistics
+from caloray.quality.reference import QualityReference
 from caloray.rng import StreamKey
-from caloray.schemes.build import Scheme, SchemeConfig, build_scheme
+from caloray.schemes.build import Scheme, build_scheme
 from caloray.schemes.component import Sampled
 from caloray.schemes.draws import one_thread
+from caloray.schemes.streams import BlockStreams
 from caloray.showers import Showers
 
-GOLDEN_SHOWERS = 16
 EDGE = 1e-6
 """Relative slack at the edges of the trained range: float32 files do not hold 1e3 exactly."""
 
@@ -154,6 +129,22 @@ class Bundle:
         return self.file.statistics.min_incident, self.file.statistics.max_incident
 
     @property
+    def largest_response(self) -> float:
+        """Largest energy of a shower of the training split, in units of its incident energy."""
+        return self.file.statistics.max_ratio
+
+    @cached_property
+    def hits_per_shower(self) -> float | None:
+        """Mean number of hit voxels of the golden showers; None for a bundle without them."""
+        golden = None if self.file.golden is None else load_tensors(self.file.golden, self.path).get("voxels")
+        return None if golden is None else float((golden > 0).sum(dim=1, dtype=torch.float64).mean())
+
+    @cached_property
+    def quality(self) -> QualityReference | None:
+        """What productions are held against; None for a bundle without."""
+        return load_quality(self.path, self.file)
+
+    @property
     def info(self) -> dict[str, Any]:
         """Provenance: data, training summary, versions."""
         return self.file.info
@@ -211,10 +202,54 @@ class Bundle:
         attempt: int = 0,
         conditions: np.ndarray | None = None,
     ) -> Sampled:
-        """What :meth:`sample_block` gives, with the layer energies and the number of vetoed draws."""
+        """What :meth:`sample_block` gives, with layer energies, vetoed draws and log density."""
         drawn = self.draw(energies, seed, block, attempt, conditions)
         with one_thread():
             return self.finish(drawn)
+
+    @property
+    def joint_sizes(self) -> tuple[int, ...]:
+        """Sizes of the batches of :meth:`make_pieces`, ascending; the last is that of a block."""
+        return self._packing.sizes
+
+    def make_pieces(self, pieces: Sequence[Piece]) -> list[Sampled]:
+        """Pieces of blocks, drawn together: each bit for bit what :meth:`make_block` gives for its rows.
+
+        They are put one behind the other and cut into batches of at most a block; the last batch is filled
+        up to the next of :attr:`joint_sizes`. On back-ends that need every row at its own place in a whole
+        block (:class:`caloray.bundle.pieces.Packing`), rows of the same place come into batches of their own.
+
+        Args:
+            pieces: Any number of any requests and blocks; one may be asked for twice. Their energies may lie
+                outside the trained range.
+
+        Returns:
+            What came of each, in order. Rows for which a component gave no finite number hold NaN: that a
+            whole block failed, which :meth:`make_block` tells, cannot be known from some of its rows.
+
+        Raises:
+            ConfigError: A piece has no rows or some that no block has, or other conditions than the model.
+        """
+        for piece in pieces:
+            piece.require(self.block_size, self.condition_names)
+        if not pieces:
+            return []
+        rows, made, order = Rows.of(pieces), [], []
+        for chosen, places in self._packing.batches(rows.rows):
+            made.append(self._drawn(rows.take(chosen)).take(places))
+            order.append(chosen[places])
+        drawn = Sampled.joined(made).take(np.concatenate(order).argsort())
+        stops = np.cumsum([len(piece.energies) for piece in pieces]).tolist()
+        return [drawn.take(slice(start, stop)) for start, stop in zip([0, *stops], stops, strict=False)]
+
+    @cached_property
+    def _packing(self) -> Packing:
+        return Packing.of(self.backend, self.block_size, self.geometry.layer_sizes[0])
+
+    def _drawn(self, rows: Rows) -> Sampled:
+        with one_thread():
+            streams = rows.streams(self.block_size)
+            return self.finish(self.scheme.sample(self.flows, rows.energies, streams, rows.conditions))
 
     def finish(self, drawn: Sampled) -> Sampled:
         """Post-processed showers, on the threads that torch has."""
@@ -237,9 +272,9 @@ class Bundle:
         if conditions is not None or self.condition_names:
             require_rows(self.condition_names, conditions, count)
             conditions = None if conditions is None else _filled_up(conditions, self.block_size)
-        key = StreamKey(seed, "", "", block, attempt)
+        streams = BlockStreams(StreamKey(seed, "", "", block, attempt))
         with one_thread():
-            drawn = self.scheme.sample(self.flows, padded, key, conditions)
+            drawn = self.scheme.sample(self.flows, padded, streams, conditions)
         return drawn.take(slice(count))
 
     def sample(
@@ -279,120 +314,12 @@ class Bundle:
         return Showers(values, voxels, np.arange(len(values)), columns)
 
 
-def save_bundle(
-    directory: Path,
-    *,
-    config: SchemeConfig,
-    geometry: Geometry,
-    statistics: TrainingStatistics,
-    seed: int,
-    weights: Mapping[str, Mapping[str, Tensor]],
-    block_size: int = 256,
-    info: Mapping[str, Any] | None = None,
-) -> Bundle:
-    """Write a bundle, complete or not at all; an older one of that name is replaced.
-
-    Args:
-        directory: Where.
-        config: Settings of the scheme.
-        geometry: The readout.
-        statistics: Extremes of the training split.
-        seed: Seed of the training run.
-        weights: State dict of every component.
-        block_size: Showers per block.
-        info: Provenance; must not hold times or hosts if equal trainings are to give equal bundles.
-    """
-    scheme = build_scheme(config, geometry, statistics, seed)
-    with staging_directory(directory) as temporary:
-        (temporary / "components").mkdir()
-        entries = {name: save_component(temporary, scheme, name, weights[name]) for name in scheme.components}
-        file = BundleFile(
-            format=FORMAT,
-            caloray=__version__,
-            scheme=config,
-            seed=seed,
-            statistics=statistics,
-            geometry=geometry.to_dict(),
-            geometry_digest=geometry.digest,
-            block_size=block_size,
-            components=entries,
-            golden=None,
-            info=dict(info or {}),
-        )
-        write_bundle_file(temporary, file)
-        golden = make_golden(temporary)
-        write_bundle_file(temporary, file.model_copy(update={"golden": golden}))
-        if directory.exists():
-            shutil.rmtree(directory)
-    return Bundle.load(directory)
-
-
-def verify_bundle(path: str | Path) -> GoldenReport:
-    """Check every hash, sample the golden showers again and compare.
-
-    Raises:
-        BundleError: As :meth:`Bundle.load`; or the golden showers are missing or deviate by more than 1e-3.
-    """
-    golden = read_bundle_file(Path(path)).golden
-    if golden is None:
-        raise BundleError(f"{path}: bundle.json has no golden sample")
-    bundle = Bundle.load(path, backend=golden.backend())
-    table = golden.table(bundle.condition_names)
-    found = bundle.sample_block(np.array(golden.energies), golden.seed, 0, conditions=table)
-    stored = load_tensors(golden, bundle.path).get("voxels", torch.empty(0)).numpy()
-    if stored.shape != found.shape:
-        raise BundleError(f"{bundle.path / golden.path}: voxels {stored.shape}, expected {found.shape}")
-    total = np.maximum(stored.sum(axis=1), 1e-12)
-    report = GoldenReport(
-        identical=bool(np.array_equal(stored, found)),
-        largest=float(np.abs(found - stored).max()),
-        relative=float((np.abs(found.sum(axis=1) - stored.sum(axis=1)) / total).max()),
-        same_numerics=golden.numerics == bundle.numerics,
-        backend=bundle.numerics["backend"],
-        made_with=golden.numerics.get("backend", "torch"),
-    )
-    if not report.identical and (report.same_numerics or report.relative > 1e-3):
-        raise BundleError(
-            f"{bundle.path}: golden showers deviate by {report.largest:.3g} MeV in a voxel, "
-            f"{report.relative:.3g} in a shower's energy",
-            hint="this installation computes something else than the one that made it; run `caloray doctor`",
-        )
-    return report
-
-
 def _require_device(device: str) -> None:
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError(
             f"device {device}: torch sees no GPU",
             hint="run `caloray doctor`, or sample on the CPU (without --gpus, generation.gpus: 0)",
         )
-
-
-def make_golden(directory: Path) -> GoldenEntry:
-    """Draw the golden showers of a bundle that is whole but for them, and write them into it."""
-    bundle = Bundle.load(directory)
-    low, high = bundle.energy_range
-    energies = np.exp(np.linspace(np.log(low), np.log(high), min(GOLDEN_SHOWERS, bundle.block_size)))
-    energies = energies.clip(low, high)
-    table, draws = None, StreamKey(0, "golden", "conditions").generator()
-    if bundle.conditions:
-        table = inside_ranges(bundle.conditions, draws, len(energies))
-    voxels = bundle.sample_block(energies, seed=0, block=0, conditions=table)
-    file = directory / "golden.safetensors"
-    save_file({"voxels": torch.from_numpy(np.ascontiguousarray(voxels))}, file)
-    return GoldenEntry(
-        path=file.name,
-        sha256=sha256_file(file),
-        bytes=file.stat().st_size,
-        seed=0,
-        energies=tuple(energies.tolist()),
-        numerics=bundle.numerics,
-        conditions={}
-        if table is None
-        else {
-            name: tuple(column.tolist()) for name, column in zip(bundle.condition_names, table.T, strict=True)
-        },
-    )
 
 
 def _filled_up(rows: np.ndarray, size: int) -> np.ndarray:

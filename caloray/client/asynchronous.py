@@ -1,0 +1,212 @@
+"""The client for programs that do other things while showers come: asyncio or trio."""
+
+from __future__ import annotations
+
+__all__ = ["AsyncClient", "AsyncShowerStream"]
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from types import TracebackType
+from typing import Any, Generic, Literal, Self, TypeVar, Unpack, cast, overload
+
+import httpx2
+
+from caloray.client.address import parse_address, resolve_token
+from caloray.client.collecting import Collection
+from caloray.client.models import ServedModel, choose
+from caloray.client.patience import Clock, Patience
+from caloray.client.receipt import Delivery, told
+from caloray.client.request import Asked, Numbers, ShowerRequest
+from caloray.client.steps import Give, Head, Lost, Pause, Read, Send, Talk
+from caloray.client.talk import Settings, Talks
+from caloray.client.wire import http_options, lost
+from caloray.io.shower_stream import StreamHeader
+from caloray.io.sparse import SparseShowers
+from caloray.showers import Showers
+
+D = TypeVar("D")
+
+
+class AsyncClient:
+    """:class:`caloray.client.blocking.Client` for asynchronous code: the same words, awaited.
+
+    Args:
+        url: Address of the service, for example ``http://127.0.0.1:8000``.
+        token: Bearer token; that of the environment variable ``CALORAY_SERVE_TOKEN`` when omitted.
+        timeout: Longest wait for the next batch of showers [s].
+        patience: Pauses between tries, and when to give up.
+        clock: Time and chance; another one for tests.
+
+    Raises:
+        ConfigError: The address is none.
+        AuthError: The token cannot be one.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: str | None = None,
+        timeout: float = 300.0,
+        patience: Patience | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        settings = Settings(
+            parse_address(url), resolve_token(token), timeout, patience or Patience(), clock or Clock()
+        )
+        self._talks = Talks(settings)
+        self._http = httpx2.AsyncClient(**http_options(settings))
+
+    async def models(self) -> list[ServedModel]:
+        """What is served; raises as the blocking one."""
+        given = [item async for item in self._carry_out(self._talks.listed())]
+        return cast("list[ServedModel]", given[0])
+
+    async def choose(self, model: str | None = None) -> ServedModel:
+        """The model of this name, or the only one that is served; raises as the blocking one."""
+        return choose(await self.models(), model, self._talks.settings.address.url)
+
+    @overload
+    async def sample(self, energies: Numbers, *, arrow: Literal[True], **asked: Unpack[Asked]) -> Any: ...
+
+    @overload
+    async def sample(
+        self, energies: Numbers, *, arrow: Literal[False] = False, **asked: Unpack[Asked]
+    ) -> Showers: ...
+
+    async def sample(self, energies: Numbers, *, arrow: bool = False, **asked: Unpack[Asked]) -> Any:
+        """Showers for the given particles, all at once.
+
+        Arguments, result and errors are those of :meth:`caloray.client.blocking.Client.sample`.
+        """
+        request = ShowerRequest.of(energies, asked)
+        collection = Collection(request, arrow=arrow)
+        async for delivery in self._carry_out(self._talks.showers(request)):
+            collection.add(delivery)
+        return collection.result()
+
+    @overload
+    def stream(
+        self, energies: Numbers, *, arrow: Literal[True], **asked: Unpack[Asked]
+    ) -> AsyncShowerStream[Any]: ...
+
+    @overload
+    def stream(
+        self, energies: Numbers, *, arrow: Literal[False] = False, **asked: Unpack[Asked]
+    ) -> AsyncShowerStream[SparseShowers]: ...
+
+    def stream(
+        self, energies: Numbers, *, arrow: bool = False, **asked: Unpack[Asked]
+    ) -> AsyncShowerStream[Any]:
+        """The showers of :meth:`sample` in batches as they come; any number in constant memory.
+
+        Arguments and errors are those of :meth:`caloray.client.blocking.Client.stream`. Several streams may
+        run at the same time, for example of different parts (``first``) of one sample.
+        """
+        request = ShowerRequest.of(energies, asked)
+        return AsyncShowerStream(self._carry_out(self._talks.showers(request)), request.first, arrow=arrow)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._http.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def _carry_out(self, talk: Talk[None]) -> AsyncGenerator[Any, None]:
+        """Do what a talk asks for, step by step, and yield what it gives."""
+        reply: httpx2.Response | None = None
+        pieces: AsyncIterator[bytes] | None = None
+        answer: Head | bytes | Lost | None = None
+        try:
+            while True:
+                try:
+                    step = talk.send(answer)
+                except StopIteration:
+                    return
+                answer = None
+                match step:
+                    case Send():
+                        await _drop(reply)
+                        reply, answer = await self._send(step)
+                        pieces = None if reply is None else reply.aiter_bytes()
+                    case Read():
+                        answer = await _read(pieces)
+                    case Pause(seconds=seconds):
+                        await _drop(reply)
+                        await self._talks.settings.clock.sleep_async(seconds)
+                    case Give(item=item):
+                        yield item
+        finally:
+            talk.close()
+            await _drop(reply)
+
+    async def _send(self, step: Send) -> tuple[httpx2.Response | None, Head | Lost]:
+        request = self._http.build_request(
+            step.method, step.path, headers=dict(step.headers), content=step.body or None
+        )
+        try:
+            reply = await self._http.send(request, stream=True)
+        except httpx2.HTTPError as error:
+            return None, lost(error)
+        return reply, Head(reply.status_code, reply.headers)
+
+
+class AsyncShowerStream(Generic[D]):
+    """Batches of showers as they come in; a context manager, so that an early end closes the connection."""
+
+    def __init__(self, deliveries: AsyncGenerator[Delivery, None], first: int, *, arrow: bool) -> None:
+        self.next_shower = first
+        """Id of the first shower that has not been given: where to go on."""
+        self._deliveries = deliveries
+        self._arrow = arrow
+        self._header: StreamHeader | None = None
+
+    @property
+    def header(self) -> StreamHeader:
+        """Bundle, geometry and seed, from the first batch on.
+
+        Raises:
+            ConfigError: No batch has come yet.
+        """
+        return told(self._header)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> D:
+        delivery = await anext(self._deliveries)
+        self._header = delivery.header
+        self.next_shower += len(delivery.batch.showers)
+        return cast("D", delivery.batch.record if self._arrow else delivery.batch.showers)
+
+    async def close(self) -> None:
+        """Break the stream off."""
+        await self._deliveries.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+
+async def _read(pieces: AsyncIterator[bytes] | None) -> bytes | Lost:
+    if pieces is None:
+        return b""
+    try:
+        return await anext(pieces, b"")
+    except httpx2.HTTPError as error:
+        return lost(error)
+
+
+async def _drop(reply: httpx2.Response | None) -> None:
+    """Break a reply off; one that was read to its end leaves its connection to the next."""
+    if reply is not None:
+        await reply.aclose()
