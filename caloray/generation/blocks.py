@@ -242,8 +242,9 @@ def _judged(made: Sequence[Sampled], sampler: BlockSampler, request: BlockReques
     """The drawn ``rows`` of the block, with the invalid ones found."""
     empty = np.zeros((0, sampler.geometry.n_voxels), dtype=np.float32)
     voxels = np.concatenate([empty, *(part.voxels for part in made)]).astype(np.float32, copy=False)
-    total = voxels.sum(axis=1, dtype=np.float64)  # neither NaN nor infinity gets lost in it
-    bad = ~((voxels.min(axis=1) >= 0) & np.isfinite(total))
+    with np.errstate(invalid="ignore"):
+        total = voxels.sum(axis=1, dtype=np.float64)  # neither NaN nor infinity gets lost in it
+        bad = ~((voxels.min(axis=1) >= 0) & np.isfinite(total))
     if request.max_response is not None:
         bad |= total > request.max_response * request.energies[rows]
     lost = [~np.isfinite(part.layer_energies).all(axis=1) for part in made]

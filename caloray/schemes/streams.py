@@ -102,7 +102,8 @@ class PieceStreams:
                 parts.append(numbers.reshape(count, columns)[rows - first])
             return np.stack(parts, axis=1)
 
-        return self._gathered(draw).swapaxes(0, 1).reshape(shape)
+        # As a whole block's numbers lie in memory: torch computes strided ones in another way.
+        return np.ascontiguousarray(self._gathered(draw).swapaxes(0, 1)).reshape(shape)
 
     @cached_property
     def _order(self) -> np.ndarray:

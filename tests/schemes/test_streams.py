@@ -39,6 +39,7 @@ def test_rows_of_pieces_have_the_numbers_of_their_blocks(columns):
             found = streams.uniform("a", "c", (*sets, count, columns))
             assert found.dtype == np.float32
             assert found.shape == (*sets, count, columns)
+            assert found.flags.c_contiguous
             assert np.array_equal(found, np.moveaxis(uniform, -2, 1)[owners, rows].swapaxes(0, -2))
 
 
