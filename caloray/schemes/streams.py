@@ -82,7 +82,8 @@ class PieceStreams:
 
         def draw(key: StreamKey, rows: np.ndarray) -> np.ndarray:
             key.named(component, purpose).rewind(generator)
-            return generator.standard_normal((rows.max() + 1, columns))[rows]
+            drawn: np.ndarray = generator.standard_normal((rows.max() + 1, columns))[rows]
+            return drawn
 
         return self._gathered(draw)
 
