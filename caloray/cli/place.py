@@ -107,9 +107,10 @@ def place(
     Exit status 65 for showers or a table that cannot be used, 66 for damaged shards or hits, 74 for an output
     that cannot be written, 78 for options that contradict each other.
     """
-    from caloray.placement.streams import format_of, open_showers, place_showers, preview
+    from caloray.io.source import open_source
+    from caloray.placement.streams import format_of, place_showers, preview
 
-    source = open_showers(showers, split)
+    source = open_source(showers, split)
     fixed = {"box": box, "around": box_around or "entry", "seed": seed or 0, "points": points}
     fixed |= _entry(impact or "0,0", uniform=impact_uniform)
     work: Placing | TakingBack

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["FORMATS", "Work", "format_of", "open_showers", "place_showers", "preview", "recorded_placement"]
+__all__ = ["FORMATS", "Work", "format_of", "place_showers", "preview", "recorded_placement"]
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
@@ -19,7 +19,7 @@ from caloray.io.hit_record import Hits
 from caloray.io.hits import HitReader, HitSource, HitWriter
 from caloray.io.manifest import Manifest, ShardEntry
 from caloray.io.shards import ShardReader, ShardWriter
-from caloray.io.source import FileSource, ShardSource, ShowerSource, open_source
+from caloray.io.source import FileSource, MergedSource, ShardSource, ShowerSource
 from caloray.placement.losses import Losses
 from caloray.placement.record import KEY
 from caloray.showers import Showers, apply_policy
@@ -55,21 +55,6 @@ class Work(Protocol):
         """The result for some showers, and where the energy went."""
 
 
-def open_showers(path: Path, split: str | None = None) -> ShowerSource:
-    """Showers of an HDF5 file, a directory of shards or a file of hits.
-
-    Raises:
-        DataError, IntegrityError: The file is missing, damaged or of another kind.
-    """
-    if not path.exists():
-        raise DataError(f"{path}: no such file or directory", hint="check the path")
-    if path.is_file() and path.suffix == ".parquet":
-        if split is not None:
-            raise DataError(f"{path}: a single file has no split {split!r}", hint="leave the split out")
-        return HitSource(path)
-    return open_source(path, split)
-
-
 def format_of(output: Path, wanted: str | None) -> Format:
     """The format of an output, by its name if not said: .parquet hits, .hdf5 or .h5, else shards.
 
@@ -94,8 +79,9 @@ def recorded_placement(source: ShowerSource) -> str | None:
     elif isinstance(source, HitSource):
         with HitReader(source.path) as hits:
             found = hits.extra.get(KEY)
-    elif isinstance(source, ShardSource) and source.entries:
-        with ShardReader(source.directory / source.entries[0].path) as shard:
+    elif isinstance(source, MergedSource) or (isinstance(source, ShardSource) and source.entries):
+        merged = isinstance(source, MergedSource)
+        with ShardReader(source.path if merged else source.directory / source.entries[0].path) as shard:
             found = shard.extra.get(KEY)
     return None if found is None else str(found)
 
@@ -257,7 +243,7 @@ def _require_free(source: ShowerSource, output: Path) -> None:
 
 
 def _paths(source: ShowerSource) -> Iterator[Path]:
-    if isinstance(source, FileSource | HitSource):
+    if isinstance(source, FileSource | HitSource | MergedSource):
         yield source.path
     elif isinstance(source, ShardSource):
         yield source.directory

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -11,11 +13,12 @@ from caloray.interrupt import StopRequest
 from caloray.io.challenge import write_challenge
 from caloray.io.hits import HitReader, HitSource
 from caloray.io.ingest import IngestConfig, ingest
+from caloray.io.shards import READOUT, ShardWriter
 from caloray.io.source import open_source
 from caloray.placement import Placement, PlaceSettings, Withdrawal, regular_cells
 from caloray.placement.cells import ListedCells
 from caloray.placement.record import restore
-from caloray.placement.streams import format_of, open_showers, place_showers, preview, recorded_placement
+from caloray.placement.streams import format_of, place_showers, preview, recorded_placement
 from caloray.placement.work import Placing, TakingBack
 from caloray.showers import Showers
 
@@ -50,7 +53,7 @@ def run(source, what, output, form=None, **more):
 
 
 def read(path):
-    return Showers.concatenate(list(open_showers(path).chunks(7)))
+    return Showers.concatenate(list(open_source(path).chunks(7)))
 
 
 def test_all_formats_hold_the_same_showers(file, tmp_path):
@@ -71,7 +74,7 @@ def test_all_formats_hold_the_same_showers(file, tmp_path):
     for showers in (hits, hdf5):
         assert set(showers.conditions) == {*NAMES, "impact_x", "impact_y"}
         np.testing.assert_array_equal(showers.conditions["impact_x"], hits.conditions["impact_x"])
-    assert open_showers(tmp_path / "placed.hdf5").conditions["impact_x"] == "mm"
+    assert open_source(tmp_path / "placed.hdf5").conditions["impact_x"] == "mm"
     for key in ("kept", "outside", "cut"):
         assert facts["hits"][key] == pytest.approx(facts["shards"][key], rel=1e-12)
     assert open_source(tmp_path / "placed").manifest.counts == open_source(shards).manifest.counts
@@ -93,7 +96,7 @@ def test_same_request_same_bytes_whatever_the_chunks(file, tmp_path, name, monke
 def test_hits_can_be_placed_again(file, tmp_path):
     still = {"impact": "fixed", "shear": False, "threshold": 0.0}
     run(open_source(file), work(**still), tmp_path / "same.parquet")
-    run(open_showers(tmp_path / "same.parquet"), work(), tmp_path / "from_hits.parquet")
+    run(open_source(tmp_path / "same.parquet"), work(), tmp_path / "from_hits.parquet")
     run(open_source(file), work(), tmp_path / "direct.parquet")
     one, two = read(tmp_path / "from_hits.parquet"), read(tmp_path / "direct.parquet")
     np.testing.assert_array_equal(one.voxels, two.voxels)
@@ -104,14 +107,14 @@ def test_the_record_leads_back(file, tmp_path, name):
     """Whole cells: shear off, entry on an edge; what comes back is what went in."""
     there = work(impact="fixed", at=(2 * 5.088333, -5.088333), shear=False, threshold=0.0)
     run(open_source(file), there, tmp_path / name)
-    source = open_showers(tmp_path / name)
+    source = open_source(tmp_path / name)
     placement = restore(recorded_placement(source), source.geometry, None, tmp_path / name)
     assert placement.settings == there.placement.settings
     run(source, TakingBack(Withdrawal(placement, COARSE)), tmp_path / "back.hdf5")
     found, before = read(tmp_path / "back.hdf5"), read(file)
     np.testing.assert_array_equal(found.voxels, before.voxels)
     assert set(found.conditions) == set(NAMES)
-    assert recorded_placement(open_showers(tmp_path / "back.hdf5")) is None
+    assert recorded_placement(open_source(tmp_path / "back.hdf5")) is None
 
 
 def test_drawn_entries_are_known_on_the_way_back(file, tmp_path):
@@ -177,8 +180,22 @@ def test_refusals(file, tmp_path):
     with pytest.raises(ConfigError, match="--format 'root'"):
         format_of(tmp_path / "a", "root")
     with pytest.raises(DataError, match="no such file"):
-        open_showers(tmp_path / "none.hdf5")
+        open_source(tmp_path / "none.hdf5")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_merged_parquet_file_is_placed_as_the_file_that_it_came_from(file, tmp_path):
+    merged = tmp_path / "merged.parquet"
+    described = {READOUT: json.dumps(COARSE.to_dict())}
+    source = open_source(file)
+    with ShardWriter(merged, COARSE, described, source.conditions, layout="sparse") as writer:
+        for showers in source.chunks(7):
+            writer.append(showers)
+    fixed = work(impact="fixed", at=(1.0, 2.0))
+    run(source, fixed, tmp_path / "a.hdf5")
+    run(open_source(merged), fixed, tmp_path / "b.hdf5")
+    np.testing.assert_array_equal(read(tmp_path / "a.hdf5").voxels, read(tmp_path / "b.hdf5").voxels)
+    assert recorded_placement(open_source(merged)) is None
 
 
 def test_without_a_box_all_cells_are_written(file, tmp_path):
