@@ -79,11 +79,16 @@ def recorded_placement(source: ShowerSource) -> str | None:
     elif isinstance(source, HitSource):
         with HitReader(source.path) as hits:
             found = hits.extra.get(KEY)
-    elif isinstance(source, MergedSource) or (isinstance(source, ShardSource) and source.entries):
-        merged = isinstance(source, MergedSource)
-        with ShardReader(source.path if merged else source.directory / source.entries[0].path) as shard:
-            found = shard.extra.get(KEY)
+    elif isinstance(source, MergedSource):
+        found = _noted(source.path)
+    elif isinstance(source, ShardSource) and source.entries:
+        found = _noted(source.directory / source.entries[0].path)
     return None if found is None else str(found)
+
+
+def _noted(shard: Path) -> str | None:
+    with ShardReader(shard) as reader:
+        return reader.extra.get(KEY)
 
 
 def preview(source: ShowerSource, work: Work) -> dict[str, Any]:
