@@ -8,14 +8,18 @@ ignored by every reader; :func:`sweep` removes those that a killed process left 
 from __future__ import annotations
 
 __all__ = [
-    "commit_directory",
     "digest_json",
+    "free_bytes",
+    "is_staged",
+    "nearest",
     "require_space",
     "sha256_bytes",
     "sha256_file",
     "staging",
     "staging_directory",
+    "storage_error",
     "sweep",
+    "sweep_staged",
     "write_bytes",
     "write_json",
 ]
@@ -24,6 +28,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -33,6 +38,8 @@ from pathlib import Path
 from caloray.errors import StorageError
 
 TEMPORARY = ".tmp"
+_STAGED = re.compile(r".+\.\d+-[0-9a-f]{8}\.tmp")
+"""Names that :func:`staging` gives."""
 
 
 def sha256_bytes(data: bytes) -> str:
@@ -103,30 +110,21 @@ def staging_directory(final: Path) -> Iterator[Path]:
         _remove(temporary)
         temporary.mkdir(parents=True)
         yield temporary
-        commit_directory(temporary, final)
+        _commit(temporary, final)
     except OSError as error:
         raise storage_error(error, final) from error
     finally:
         _remove(temporary)
 
 
-def commit_directory(temporary: Path, final: Path) -> None:
-    """Rename a completely written folder to its final name, which must not exist yet.
-
-    Every file is fsynced first, so the final name implies complete content.
-
-    Raises:
-        StorageError: The disk is full, read-only or not writable.
-    """
-    try:
-        for file in sorted(temporary.rglob("*")):
-            if file.is_file():
-                _fsync(file)
-        _fsync(temporary)
-        os.replace(temporary, final)
-        _fsync(final.parent)
-    except OSError as error:
-        raise storage_error(error, final) from error
+def _commit(temporary: Path, final: Path) -> None:
+    """Rename a completely written folder; every file is fsynced first, so the final name implies content."""
+    for file in sorted(temporary.rglob("*")):
+        if file.is_file():
+            _fsync(file)
+    _fsync(temporary)
+    os.replace(temporary, final)
+    _fsync(final.parent)
 
 
 def sweep(directory: Path) -> list[Path]:
@@ -137,27 +135,74 @@ def sweep(directory: Path) -> list[Path]:
     return stale
 
 
+def is_staged(path: Path) -> bool:
+    """Whether a name is one that :func:`staging` gives, so that the file is still being written, or was."""
+    return _STAGED.fullmatch(path.name) is not None
+
+
+def sweep_staged(directory: Path) -> list[Path]:
+    """Remove what :func:`staging` left directly inside ``directory``; return what was removed.
+
+    Folders, links and files of any other name stay: in an output directory they may be somebody's.
+    """
+    there = sorted(directory.glob(f"*{TEMPORARY}")) if directory.is_dir() else []
+    stale = [path for path in there if is_staged(path) and path.is_file() and not path.is_symlink()]
+    for path in stale:
+        _remove(path)
+    return stale
+
+
+def nearest(path: Path) -> Path:
+    """``path``, or the nearest thing above it that exists."""
+    place = path.absolute()
+    while not os.path.exists(place):  # noqa: PTH110  (a name that no file can have does not exist)
+        place = place.parent
+    return place
+
+
+def free_bytes(directory: Path) -> int:
+    """Bytes that are free where ``directory`` is, or would be.
+
+    Raises:
+        StorageError: Nobody can tell.
+    """
+    try:
+        return shutil.disk_usage(nearest(directory)).free
+    except OSError as error:
+        raise storage_error(error, directory) from error
+
+
 def require_space(directory: Path, needed: int) -> None:
     """Refuse to start a write of ``needed`` bytes that cannot fit.
 
     Raises:
         StorageError: With both figures, before anything is written.
     """
-    probe = directory
-    while not probe.exists():
-        probe = probe.parent
-    free = shutil.disk_usage(probe).free
+    free = free_bytes(directory)
     if free < needed:
         raise StorageError(
-            f"{directory}: need {needed / 1e9:.2f} GB, have {free / 1e9:.2f} GB free",
+            f"{directory}: need {_sized(needed)}, have {_sized(free)} free",
             hint="free some space or choose another output directory",
             needed=needed,
             free=free,
         )
 
 
-def storage_error(error: OSError, path: Path) -> StorageError:
-    """Translate an OSError of a write to ``path`` into one line that says what to do."""
+def _sized(count: int) -> str:
+    """A number of bytes, as people say it."""
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= scale:
+            return f"{count / scale:.2f} {unit}"
+    return f"{count} bytes"
+
+
+def storage_error(error: OSError | ValueError, path: Path) -> StorageError:
+    """Translate an error of a write to ``path`` into one line that says what to do.
+
+    A ValueError is what Python raises of names that no file can have, those with a null byte.
+    """
+    if isinstance(error, ValueError):
+        return StorageError(f"{str(path)!r}: cannot be written ({error})", hint="check the path")
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
         return StorageError(
             f"{path}: no space left on the device while writing",
@@ -176,7 +221,7 @@ def _fsync(path: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
+    if os.path.isdir(path) and not os.path.islink(path):  # noqa: PTH112, PTH114  (names that are too long)
         shutil.rmtree(path, ignore_errors=True)
     else:
         with suppress(OSError):

@@ -233,9 +233,14 @@ def read_bundle_file(directory: Path) -> BundleFile:
     """Read and check ``bundle.json``.
 
     Raises:
-        BundleError: Not a bundle, a pickle, malformed, or of a newer format.
+        BundleError: Not a bundle, a pickle, malformed, of a newer format, or a name that no file can have.
     """
-    if directory.suffix in PICKLES or (directory.is_file() and _is_pickle(directory)):
+    try:
+        single = directory.is_file()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise BundleError(f"{directory}: cannot be read ({reason})", hint="check the path") from error
+    if directory.suffix in PICKLES or (single and _is_pickle(directory)):
         raise BundleError(
             f"{directory}: a pickle, which could run any code, is not a bundle",
             hint="bundles are directories with bundle.json, made by `caloray train`",

@@ -11,18 +11,21 @@ at every safe point. A piece of work that may last longer than that is bounded b
 
 from __future__ import annotations
 
-__all__ = ["StopRequest", "watch_signals"]
+__all__ = ["FileStop", "StopRequest", "watch_signals"]
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 
 from caloray.errors import InterruptedRunError
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 REPEAT = 0.5
+_LOOK_EVERY = 0.2
 
 
 class StopRequest:
@@ -57,6 +60,34 @@ class StopRequest:
         """
         if self.requested:
             raise self.error(what)
+
+
+class FileStop(StopRequest):
+    """A stop that arrives as a file, because signals reach the driver only.
+
+    Args:
+        path: The file; it holds the number of the signal.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+        self._looked = -_LOOK_EVERY
+
+    @property
+    def requested(self) -> bool:
+        """Looks for the file at most five times a second."""
+        now = time.monotonic()
+        if self.signal is None and now - self._looked >= _LOOK_EVERY:
+            self._looked = now
+            if self._path.is_file():
+                text = self._path.read_text().strip()
+                self.request(int(text) if text.isdigit() else int(signal.SIGTERM))
+            self.looked()
+        return self.signal is not None
+
+    def looked(self) -> None:
+        """Called whenever the file was looked for; a place for further reasons to stop."""
 
 
 @contextmanager

@@ -40,6 +40,15 @@ def test_any_flipped_byte_is_told_with_its_file(bundle_copy, name):
         assert caught.value.exit_code == 66
 
 
+@pytest.mark.parametrize("name", ["n" * 300, "m", "m/inside/bundle"])
+def test_names_where_no_bundle_can_be(tmp_path, name):
+    with pytest.raises(BundleError) as caught:
+        Bundle.load(tmp_path / name)
+    assert str(tmp_path / name) in caught.value.message
+    assert "\n" not in caught.value.message
+    assert caught.value.exit_code == 66
+
+
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("damage", ["missing", "truncated", "folder"])
 def test_a_missing_or_short_file_is_told(bundle_copy, name, damage):

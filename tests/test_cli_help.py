@@ -33,7 +33,7 @@ def commands() -> list[list[str]]:
 def test_all_commands_are_there():
     expected = (
         "run train generate produce serve request evaluate doctor|"
-        "campaign status|campaign verify|campaign merge|"
+        "campaign status|campaign verify|campaign merge|tune run|tune report|tune status|"
         "data ingest|data inspect|data verify|data pull|"
         "model inspect|model verify|config show|config schema|track sync"
     )

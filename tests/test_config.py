@@ -128,6 +128,45 @@ def test_values_that_cannot_be(write, override, message):
         load_config(write(), [override])
 
 
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("seed=1e6", r"seed: .*\(found '1e6'\), write 1000000 \(YAML reads 1e6 as text\)"),
+        ("training.first_layer.epochs=2E1", r"epochs: .*, write 20 \(YAML reads 2E1 as text\)"),
+        ("block_size=1.0e3", r"block_size: .*, write 1000 \("),
+        ("seed='15e-1'", r"seed: .*\(found '15e-1'\), a whole number is expected"),
+        ("seed=1e99", r"seed: .*\(found '1e99'\)$"),
+        ("seed=1e23", "write 100000000000000000000000 "),
+        ("seed=many", r"seed: .*\(found 'many'\)$"),
+        ("seed=inf", r"seed: .*\(found 'inf'\)$"),
+    ],
+)
+def test_numbers_that_yaml_reads_as_text(write, override, message):
+    with pytest.raises(ConfigError, match=message):
+        load_config(write(), [override])
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("seed=true", r"seed: expected a number \(found true\)"),
+        (
+            "training.first_layer.epochs=yes",
+            r"training\.first_layer\.epochs: expected a number \(found true\)",
+        ),
+        (
+            "training.first_layer.schedule={kind: multistep, milestones: [on]}",
+            r"milestones\.0: expected a number",
+        ),
+        ("training.first_layer.learning_rate=true", r"learning_rate: expected a number \(found true\)"),
+    ],
+)
+def test_true_is_no_number(write, override, message):
+    with pytest.raises(ConfigError, match=message) as refused:
+        load_config(write(), [override])
+    assert "\n" not in str(refused.value)
+
+
 def test_all_problems_are_counted_and_missing_keys_named(write):
     assert "missing key data; and 1 more" in refused(write("name: a\nsede: 1\noutput: b")).message
     assert "missing key name" in refused(write("{data: {files: [a]}, output: b}")).message

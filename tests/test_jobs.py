@@ -26,7 +26,7 @@ exit ${SRUN_STATUS:-0}
 
 
 def test_there_is_one_for_every_step():
-    assert [path.stem for path in JOBS] == ["evaluate", "generate", "ingest", "produce", "train"]
+    assert [path.stem for path in JOBS] == ["evaluate", "generate", "ingest", "produce", "train", "tune"]
 
 
 @pytest.mark.parametrize("path", JOBS, ids=lambda path: path.stem)
@@ -79,6 +79,14 @@ def test_slurm_starts_ray_with_a_private_token(slurm):
     assert len((folder / "token.seen").read_text().strip()) == 64
     assert (folder / "token.mode").read_text().strip() == "600"
     assert not list((folder / ".ray").iterdir())
+    batch.stderr.close()
+
+
+def test_slurm_carries_out_another_job(slurm):
+    folder, environment = slurm
+    batch = _submit({**environment, "CALORAY_JOB": "tune"}, "configs/tune_demo.yaml")
+    assert batch.wait(timeout=30) == 0, batch.stderr.read()
+    assert "-- python jobs/tune.py configs/tune_demo.yaml" in (folder / "srun.log").read_text()
     batch.stderr.close()
 
 

@@ -30,6 +30,7 @@ from caloray.preprocess.conditions import (
     condition_table,
     require_rows,
 )
+from caloray.preprocess.energy_range import outside
 from caloray.quality.reference import QualityReference
 from caloray.rng import StreamKey
 from caloray.schemes.build import Scheme, build_scheme
@@ -37,9 +38,6 @@ from caloray.schemes.component import Sampled
 from caloray.schemes.draws import one_thread
 from caloray.schemes.streams import BlockStreams
 from caloray.showers import Showers
-
-EDGE = 1e-6
-"""Relative slack at the edges of the trained range: float32 files do not hold 1e3 exactly."""
 
 
 @dataclass(frozen=True)
@@ -296,9 +294,9 @@ class Bundle:
         """
         values = np.asarray(energies, dtype=np.float64).reshape(-1)
         low, high = self.energy_range
-        outside = ~((values >= low * (1 - EDGE)) & (values <= high * (1 + EDGE)))
-        if outside.any():
-            found = values[outside][0]
+        strange = values[outside(values, (low, high))]
+        if strange.size:
+            found = strange[0]
             raise ConfigError(
                 f"incident energy {found:g} MeV is outside the trained range {low:g} to {high:g} MeV",
                 hint="choose energies inside the range, or sample_block, which does not check it",

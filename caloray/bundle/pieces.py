@@ -6,7 +6,7 @@ __all__ = ["Packing", "Piece", "Rows"]
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -49,6 +49,25 @@ class Piece:
     def key(self) -> StreamKey:
         """Address of the block."""
         return StreamKey(self.seed, "", "", self.block, self.attempt)
+
+    def runs(self, rows: np.ndarray, attempt: int) -> list[Piece]:
+        """Some of its rows at a later attempt, consecutive ones as one piece.
+
+        Args:
+            rows: (m,) ascending, counted from the first row of this piece; at least one.
+            attempt: Number of the redraw.
+        """
+        parts = np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1)
+        return [
+            replace(
+                self,
+                energies=self.energies[part],
+                start=self.start + int(part[0]),
+                attempt=attempt,
+                conditions=None if self.conditions is None else self.conditions[part],
+            )
+            for part in parts
+        ]
 
     def require(self, block_size: int, names: Sequence[str]) -> None:
         """Refuse rows that no block has, and other conditions than the model's.

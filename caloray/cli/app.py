@@ -16,12 +16,14 @@ import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Annotated, Never
 
 import typer
 
 import caloray
+from caloray.atomic import storage_error
 from caloray.cli import (
     campaign,
     config,
@@ -39,8 +41,9 @@ from caloray.cli import (
     serve,
     track,
     train,
+    tune,
 )
-from caloray.errors import CaloRayError, InterruptedRunError
+from caloray.errors import CaloRayError, InterruptedRunError, StorageError
 
 GLOBAL_FLAGS = ("--debug", "--json-errors", "-q", "--quiet", "-v", "--verbose")
 
@@ -56,6 +59,7 @@ app = typer.Typer(
 app.command(epilog=run.EXAMPLE)(run.run)
 app.add_typer(data.app, name="data")
 app.command(epilog=train.EXAMPLE)(train.train)
+app.add_typer(tune.app, name="tune")
 app.command(epilog=generate.EXAMPLE)(generate.generate)
 app.command(epilog=produce.EXAMPLE)(produce.produce)
 app.add_typer(campaign.app, name="campaign")
@@ -88,11 +92,27 @@ def _global_options(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    del debug, json_errors  # read from the arguments where errors are reported
+    del debug  # read from the arguments where errors are reported
     others = logging.DEBUG if verbose > 1 else logging.WARNING
     logging.basicConfig(stream=sys.stderr, format="%(message)s", level=others)
+    for handler in logging.getLogger().handlers:
+        if (
+            type(handler) is logging.StreamHandler
+        ):  # the one above; others may have been put there by a caller
+            handler.setFormatter(_JsonLines() if json_errors else logging.Formatter("%(message)s"))
     ours = logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO
     logging.getLogger("caloray").setLevel(ours)
+
+
+class _JsonLines(logging.Formatter):
+    """A log record as one line of JSON, so that every line beside an error in JSON is JSON as well."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Level, logger and text."""
+        found = {"level": record.levelname, "logger": record.name, "message": record.getMessage()}
+        if record.exc_info:
+            found["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(found)
 
 
 def run_command_line(argv: Sequence[str] | None = None) -> int:
@@ -103,7 +123,7 @@ def run_command_line(argv: Sequence[str] | None = None) -> int:
     """
     arguments = _hoist(sys.argv[1:] if argv is None else argv)
     try:
-        with _orderly_termination():
+        with _orderly_termination(), _translated():
             app(args=arguments, prog_name="caloray")
     except CaloRayError as error:
         status = _report(error, debug="--debug" in arguments, as_json="--json-errors" in arguments)
@@ -113,6 +133,32 @@ def run_command_line(argv: Sequence[str] | None = None) -> int:
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     return 0
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """What the file system says where nobody expected it to say anything, as an error of ours.
+
+    A name that is too long, or that no file can have, reaches many calls before the one that would write.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise _unforeseen(error) from error
+    except ValueError as error:
+        if "null byte" not in str(error) and "null character" not in str(error):
+            raise
+        raise StorageError(f"a path has a null byte in it ({error})", hint="check the paths") from error
+
+
+def _unforeseen(error: OSError) -> CaloRayError:
+    named = error.filename
+    if isinstance(named, str | bytes):
+        return storage_error(error, Path(os.fsdecode(named)))
+    reason = error.strerror or str(error)
+    return StorageError(f"the system said: {reason}", hint="run with --debug for the place where it happened")
 
 
 def _hoist(argv: Sequence[str]) -> list[str]:

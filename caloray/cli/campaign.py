@@ -86,6 +86,7 @@ def merge(
         typer.Option("--format", help="hdf5, parquet, showerdata, root or rntuple; else the name tells."),
     ] = None,
     *,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Bring all showers of a finished production into one file, in the order of their ids."""
@@ -95,7 +96,7 @@ def merge(
 
     chosen = merge_format(output, layout)
     with counting("showers") as count, watch_signals(grace=0.5, what="merge") as stop:
-        digest = write(directory, output, chosen, progress=count, stop=stop)
+        digest = write(directory, output, chosen, progress=count, stop=stop, replace=force)
     facts = {"file": str(output), "format": chosen, "bytes": output.stat().st_size, "sha256": digest}
     if as_json:
         print_json(facts)
@@ -117,6 +118,7 @@ def _facts(found: ProductionStatus) -> dict[str, Any]:
         "flagged": totals.flagged,
         "redrawn": totals.redraws.rows,
         "vetoed draws": totals.redraws.vetoed,
+        "empty": totals.empty,
         "bytes": totals.bytes,
         "bytes per shower": round(totals.bytes / totals.rows, 1) if totals.rows else None,
         "devices": ", ".join(f"{name}: {rows}" for name, rows in totals.by_device().items()) or None,

@@ -44,9 +44,17 @@ def schema(
     campaign: Annotated[
         bool, typer.Option("--campaign", help="That of campaign files (`caloray produce`).")
     ] = False,
+    tuning: Annotated[
+        bool, typer.Option("--tuning", help="That of tuning campaigns (`caloray tune`).")
+    ] = False,
 ) -> None:
     """Print the JSON schema of run configs, for completion in an editor."""
     from caloray.config import Campaign, RunConfig
 
+    if tuning:
+        from caloray.tuning.settings import TuneConfig
+
+        print_json(TuneConfig.model_json_schema())
+        return
     model = Campaign if campaign else RunConfig
     print_json(model.model_json_schema())

@@ -14,6 +14,7 @@ import typer
 from caloray.cli.console import print_json, say
 from caloray.cli.generate import Conditions, Energies, Number, Phi, Theta
 from caloray.cli.progress import counting
+from caloray.errors import ConfigError
 
 if TYPE_CHECKING:
     from caloray.client import Client, ServedModel
@@ -36,6 +37,7 @@ Timeout = Annotated[float, typer.Option(min=0.1, help="Longest wait for the next
 Patience = Annotated[
     float, typer.Option(min=0, help="Try so long again when the service is busy or away [s].")
 ]
+Force = Annotated[bool, typer.Option("--force", help="Replace the file that is there.")]
 Repeat = Annotated[
     bool, typer.Option("--repeat-energies", help="Start listed energies and conditions again at their end.")
 ]
@@ -57,18 +59,21 @@ def request(
     patience: Patience = 60.0,
     *,
     repeat_energies: Repeat = False,
+    force: Force = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Ask a service for the showers that `caloray generate` would make of its bundle, into one file.
 
-    The file appears when it is complete. A service that is busy or away is asked again for a while.
+    The file appears when it is complete; one that is there is kept unless --force is given. A service that is
+    busy or away is asked again for a while.
     """
     from caloray.client import Client
     from caloray.client import Patience as Pauses
-    from caloray.generation.receiving import format_of
+    from caloray.generation.receiving import format_of, require_free
     from caloray.serving.access import read_token
 
     format_of(output)
+    require_free(output, force=force)
     options: dict[str, Any] = {"timeout": timeout, "patience": Pauses(limit=patience)}
     token = None if token_file is None else read_token(token_file)
     with Client(url, token=token, **options) as client:
@@ -89,8 +94,17 @@ def _window(
     from caloray.generation.energies import parse_energies
     from caloray.generation.particle_window import open_window
     from caloray.preprocess.condition_range import ConditionRange
+    from caloray.showers import DIRECTION
 
     energies, condition, theta, phi = wanted
+    names = [item.name for item in served.conditions]
+    if not (theta is None and phi is None) and not set(DIRECTION) <= set(names):
+        raise ConfigError(
+            f"--theta, --phi: model {served.name} knows no direction",
+            hint=f"its conditions are: {', '.join(names)}"
+            if names
+            else "it has no conditions: leave them out",
+        )
     ranges = [ConditionRange(item.name, item.unit, item.low, item.high) for item in served.conditions]
     return open_window(
         None if energies is None else parse_energies(energies, repeat=repeat),

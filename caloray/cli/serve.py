@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from caloray.cli.console import note, say
-from caloray.errors import ConfigError
 from caloray.flows.names import Backend
 
 if TYPE_CHECKING:
@@ -65,7 +64,7 @@ def serve(
     SIGTERM or Ctrl-C let requests under way finish. The address shows a page that draws showers; /docs tells
     the interface. Settings beyond these options are those of a deploy file, see configs/serve.yaml.
     """
-    from caloray.serving.access import read_token, require_protection
+    from caloray.serving.access import read_token, require_protection, warn_of_open_line
     from caloray.serving.endpoint import Endpoint
 
     limits = {"max_showers": max_showers, "max_requests": max_requests}
@@ -81,6 +80,7 @@ def serve(
     settings = _settings(bundles, token, limits, workers, drain)
     endpoint = Endpoint(host, port)
     endpoint.require_free()
+    warn_of_open_line(host, token)
     _run(settings, endpoint, token, address)
 
 
@@ -91,21 +91,22 @@ def _settings(
     workers: dict[str, Any],
     drain: float,
 ) -> ServeSettings:
+    from caloray.serving.bundles import require_intact
     from caloray.serving.settings import name_bundles, read_settings
 
     named = name_bundles(bundles)
-    for name, path in named.items():
-        if not path.is_dir():
-            raise ConfigError(f"bundle {name}: {path} is no directory", hint="pass the path of a bundle")
-    return read_settings(
+    settings = read_settings(
         {
             "bundles": named,
             "access": "open" if token is None else "token",
             "limits": {key: value for key, value in limits.items() if value is not None},
             "workers": workers,
             "drain_s": drain,
-        }
+        },
+        hint=f"bundles are given as NAME=DIRECTORY, limits as options; {EXAMPLE}",
     )
+    require_intact(settings.bundles)
+    return settings
 
 
 def _run(settings: ServeSettings, endpoint: Endpoint, token: str | None, address: str) -> None:

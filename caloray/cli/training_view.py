@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["show_training", "summary_line", "table_rows"]
+__all__ = ["duration", "show_training", "summary_line", "table_rows"]
 
 import sys
 import time
@@ -126,7 +126,7 @@ def _cells(state: ComponentState) -> tuple[str, ...]:
         f"{now.loss:.2f}",
         "" if now.val_loss is None else f"{now.val_loss:.2f}",
         f"{now.rate:.1f}" if running and now.rate else "",
-        _duration(now.seconds_left) if running else "",
+        duration(now.seconds_left) if running else "",
         f"{now.memory / 1e9:.1f}" if now.memory else "",
     )
 
@@ -151,11 +151,12 @@ def _place(now: ComponentProgress | None) -> str:
     epochs = f"{now.epoch}/{now.epochs}" if now.epochs else str(now.epoch)
     validation = "" if now.val_loss is None else f", validation {now.val_loss:.2f}"
     speed = f", {now.rate:.1f} steps/s" if now.rate else ""
-    left = f", {_duration(now.seconds_left)} left" if now.seconds_left is not None else ""
+    left = f", {duration(now.seconds_left)} left" if now.seconds_left is not None else ""
     return f" epoch {epochs}, loss {now.loss:.2f}{validation}{speed}{left}"
 
 
-def _duration(seconds: float | None) -> str:
+def duration(seconds: float | None) -> str:
+    """Seconds as hours, minutes and seconds; nothing where they are not known."""
     if seconds is None:
         return ""
     minutes, rest = divmod(round(seconds), 60)

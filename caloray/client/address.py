@@ -5,14 +5,14 @@ from __future__ import annotations
 __all__ = ["Address", "parse_address", "resolve_token"]
 
 import os
-import re
 from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
 
-from caloray.errors import AuthError, ConfigError
-from caloray.serving.access import TOKEN_VARIABLE, is_loopback
+import httpx2
 
-_TOKEN = re.compile(r"[\x21-\x7e]+")
+from caloray.errors import AuthError, ConfigError
+from caloray.serving.access import TOKEN_VARIABLE, is_loopback, is_token
+
 _EXAMPLE = "write for example http://127.0.0.1:8000"
 
 
@@ -60,7 +60,7 @@ def resolve_token(token: str | None) -> str | None:
     found = token if token is not None else os.environ.get(TOKEN_VARIABLE)
     if found is None:
         return None
-    if not _TOKEN.fullmatch(found.strip()):
+    if not is_token(found.strip()):
         source = "the token" if token is not None else f"the token in {TOKEN_VARIABLE}"
         raise AuthError(
             f"{source} is empty or has blanks, control or non-ASCII characters",
@@ -73,6 +73,9 @@ def _split(url: str) -> SplitResult:
     try:
         parts = urlsplit(url)
         _ = parts.port  # reading it checks it
-    except ValueError as error:
-        raise ConfigError(f"service address: {error}", hint=_EXAMPLE) from error
+        httpx2.URL(url)
+        (parts.hostname or "").encode("idna")  # what is done when its address is looked up
+    except (ValueError, httpx2.InvalidURL) as error:  # UnicodeError is a ValueError
+        what = "no host can be called so" if isinstance(error, UnicodeError) else str(error)
+        raise ConfigError(f"service address: {what:.200}", hint=_EXAMPLE) from error
     return parts

@@ -6,58 +6,36 @@ __all__ = ["AsyncClient", "AsyncShowerStream"]
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from types import TracebackType
-from typing import Any, Generic, Literal, Self, TypeVar, Unpack, cast, overload
+from typing import Any, Literal, Self, TypeVar, Unpack, cast, overload
 
 import httpx2
 
-from caloray.client.address import parse_address, resolve_token
 from caloray.client.collecting import Collection
 from caloray.client.models import ServedModel, choose
-from caloray.client.patience import Clock, Patience
-from caloray.client.receipt import Delivery, told
-from caloray.client.request import Asked, Numbers, ShowerRequest
+from caloray.client.receipt import Delivery
+from caloray.client.request import Asked, Numbers
+from caloray.client.shared import ClientBase, StreamBase, build, head_of
 from caloray.client.steps import Give, Head, Lost, Pause, Read, Send, Talk
-from caloray.client.talk import Settings, Talks
-from caloray.client.wire import http_options, lost
-from caloray.io.shower_stream import StreamHeader
+from caloray.client.wire import HttpOptions, lost
 from caloray.io.sparse import SparseShowers
 from caloray.showers import Showers
 
 D = TypeVar("D")
 
 
-class AsyncClient:
+class AsyncClient(ClientBase[httpx2.AsyncClient]):
     """:class:`caloray.client.blocking.Client` for asynchronous code: the same words, awaited.
 
-    Args:
-        url: Address of the service, for example ``http://127.0.0.1:8000``.
-        token: Bearer token; that of the environment variable ``CALORAY_SERVE_TOKEN`` when omitted.
-        timeout: Longest wait for the next batch of showers [s].
-        patience: Pauses between tries, and when to give up.
-        clock: Time and chance; another one for tests.
-
-    Raises:
-        ConfigError: The address is none.
-        AuthError: The token cannot be one.
+    Arguments are those of :class:`caloray.client.shared.ClientBase`.
     """
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        token: str | None = None,
-        timeout: float = 300.0,
-        patience: Patience | None = None,
-        clock: Clock | None = None,
-    ) -> None:
-        settings = Settings(
-            parse_address(url), resolve_token(token), timeout, patience or Patience(), clock or Clock()
-        )
-        self._talks = Talks(settings)
-        self._http = httpx2.AsyncClient(**http_options(settings))
+    @staticmethod
+    def _open(options: HttpOptions) -> httpx2.AsyncClient:
+        return httpx2.AsyncClient(**options)
 
     async def models(self) -> list[ServedModel]:
         """What is served; raises as the blocking one."""
+        self._require_open()
         given = [item async for item in self._carry_out(self._talks.listed())]
         return cast("list[ServedModel]", given[0])
 
@@ -78,7 +56,7 @@ class AsyncClient:
 
         Arguments, result and errors are those of :meth:`caloray.client.blocking.Client.sample`.
         """
-        request = ShowerRequest.of(energies, asked)
+        request = self._request(energies, asked)
         collection = Collection(request, arrow=arrow)
         async for delivery in self._carry_out(self._talks.showers(request)):
             collection.add(delivery)
@@ -102,7 +80,7 @@ class AsyncClient:
         Arguments and errors are those of :meth:`caloray.client.blocking.Client.stream`. Several streams may
         run at the same time, for example of different parts (``first``) of one sample.
         """
-        request = ShowerRequest.of(energies, asked)
+        request = self._request(energies, asked)
         return AsyncShowerStream(self._carry_out(self._talks.showers(request)), request.first, arrow=arrow)
 
     async def close(self) -> None:
@@ -146,43 +124,25 @@ class AsyncClient:
             await _drop(reply)
 
     async def _send(self, step: Send) -> tuple[httpx2.Response | None, Head | Lost]:
-        request = self._http.build_request(
-            step.method, step.path, headers=dict(step.headers), content=step.body or None
-        )
         try:
-            reply = await self._http.send(request, stream=True)
+            reply = await self._http.send(build(self._http, step), stream=True)
         except httpx2.HTTPError as error:
             return None, lost(error)
-        return reply, Head(reply.status_code, reply.headers)
+        return reply, head_of(reply)
 
 
-class AsyncShowerStream(Generic[D]):
+class AsyncShowerStream(StreamBase[D]):
     """Batches of showers as they come in; a context manager, so that an early end closes the connection."""
 
     def __init__(self, deliveries: AsyncGenerator[Delivery, None], first: int, *, arrow: bool) -> None:
-        self.next_shower = first
-        """Id of the first shower that has not been given: where to go on."""
+        super().__init__(first, arrow=arrow)
         self._deliveries = deliveries
-        self._arrow = arrow
-        self._header: StreamHeader | None = None
-
-    @property
-    def header(self) -> StreamHeader:
-        """Bundle, geometry and seed, from the first batch on.
-
-        Raises:
-            ConfigError: No batch has come yet.
-        """
-        return told(self._header)
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> D:
-        delivery = await anext(self._deliveries)
-        self._header = delivery.header
-        self.next_shower += len(delivery.batch.showers)
-        return cast("D", delivery.batch.record if self._arrow else delivery.batch.showers)
+        return self._taken(await anext(self._deliveries))
 
     async def close(self) -> None:
         """Break the stream off."""

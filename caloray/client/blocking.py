@@ -6,58 +6,34 @@ __all__ = ["Client", "ShowerStream"]
 
 from collections.abc import Generator, Iterator
 from types import TracebackType
-from typing import Any, Generic, Literal, Self, TypeVar, Unpack, cast, overload
+from typing import Any, Literal, Self, TypeVar, Unpack, cast, overload
 
 import httpx2
 
-from caloray.client.address import parse_address, resolve_token
 from caloray.client.collecting import Collection
 from caloray.client.models import ServedModel, choose
-from caloray.client.patience import Clock, Patience
-from caloray.client.receipt import Delivery, told
-from caloray.client.request import Asked, Numbers, ShowerRequest
+from caloray.client.receipt import Delivery
+from caloray.client.request import Asked, Numbers
+from caloray.client.shared import ClientBase, StreamBase, build, head_of
 from caloray.client.steps import Give, Head, Lost, Pause, Read, Send, Talk
-from caloray.client.talk import Settings, Talks
-from caloray.client.wire import http_options, lost
-from caloray.io.shower_stream import StreamHeader
+from caloray.client.wire import HttpOptions, lost
 from caloray.io.sparse import SparseShowers
 from caloray.showers import Showers
 
 D = TypeVar("D")
 
 
-class Client:
+class Client(ClientBase[httpx2.Client]):
     """Asks a caloray service for showers.
 
     Requests that fail because of the network or of the server are made again (:class:`Patience`); those that
-    the server refuses are not. May be used by several threads.
-
-    Args:
-        url: Address of the service, for example ``http://127.0.0.1:8000``.
-        token: Bearer token; that of the environment variable ``CALORAY_SERVE_TOKEN`` when omitted.
-        timeout: Longest wait for the next batch of showers [s].
-        patience: Pauses between tries, and when to give up.
-        clock: Time and chance; another one for tests.
-
-    Raises:
-        ConfigError: The address is none.
-        AuthError: The token cannot be one.
+    the server refuses are not. May be used by several threads. Arguments are those of
+    :class:`caloray.client.shared.ClientBase`.
     """
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        token: str | None = None,
-        timeout: float = 300.0,
-        patience: Patience | None = None,
-        clock: Clock | None = None,
-    ) -> None:
-        settings = Settings(
-            parse_address(url), resolve_token(token), timeout, patience or Patience(), clock or Clock()
-        )
-        self._talks = Talks(settings)
-        self._http = httpx2.Client(**http_options(settings))
+    @staticmethod
+    def _open(options: HttpOptions) -> httpx2.Client:
+        return httpx2.Client(**options)
 
     def models(self) -> list[ServedModel]:
         """What is served.
@@ -67,6 +43,7 @@ class Client:
             AuthError: The token is missing or wrong.
             ServiceError: The service cannot be reached or is busy.
         """
+        self._require_open()
         given = list(self._carry_out(self._talks.listed()))
         return cast("list[ServedModel]", given[0])
 
@@ -105,13 +82,13 @@ class Client:
             ``incident_energy``, ``condition_<name>``, ``attempts``, ``voxel`` (list), ``energy`` (list).
 
         Raises:
-            ConfigError: A request that cannot be answered.
+            ConfigError: A request that cannot be answered, or a client that was closed.
             AuthError: The token is missing or wrong.
             IntegrityError: A damaged reply.
             ServiceError: The service cannot be reached or is busy; ``context["next_shower"]`` says how far
                 it came.
         """
-        request = ShowerRequest.of(energies, asked)
+        request = self._request(energies, asked)
         collection = Collection(request, arrow=arrow)
         for delivery in self._carry_out(self._talks.showers(request)):
             collection.add(delivery)
@@ -141,7 +118,7 @@ class Client:
         Raises:
             ConfigError: The request cannot be one. What else :meth:`sample` raises comes while iterating.
         """
-        request = ShowerRequest.of(energies, asked)
+        request = self._request(energies, asked)
         return ShowerStream(self._carry_out(self._talks.showers(request)), request.first, arrow=arrow)
 
     def close(self) -> None:
@@ -185,43 +162,25 @@ class Client:
             _drop(reply)
 
     def _send(self, step: Send) -> tuple[httpx2.Response | None, Head | Lost]:
-        request = self._http.build_request(
-            step.method, step.path, headers=dict(step.headers), content=step.body or None
-        )
         try:
-            reply = self._http.send(request, stream=True)
+            reply = self._http.send(build(self._http, step), stream=True)
         except httpx2.HTTPError as error:
             return None, lost(error)
-        return reply, Head(reply.status_code, reply.headers)
+        return reply, head_of(reply)
 
 
-class ShowerStream(Generic[D]):
+class ShowerStream(StreamBase[D]):
     """Batches of showers as they come in; a context manager, so that an early end closes the connection."""
 
     def __init__(self, deliveries: Generator[Delivery, None, None], first: int, *, arrow: bool) -> None:
-        self.next_shower = first
-        """Id of the first shower that has not been given: where to go on."""
+        super().__init__(first, arrow=arrow)
         self._deliveries = deliveries
-        self._arrow = arrow
-        self._header: StreamHeader | None = None
-
-    @property
-    def header(self) -> StreamHeader:
-        """Bundle, geometry and seed, from the first batch on.
-
-        Raises:
-            ConfigError: No batch has come yet.
-        """
-        return told(self._header)
 
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> D:
-        delivery = next(self._deliveries)
-        self._header = delivery.header
-        self.next_shower += len(delivery.batch.showers)
-        return cast("D", delivery.batch.record if self._arrow else delivery.batch.showers)
+        return self._taken(next(self._deliveries))
 
     def close(self) -> None:
         """Break the stream off."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-__all__ = ["GeometryOutline", "ServedCondition", "ServedModel", "choose", "read_models"]
+__all__ = ["STRANGER", "GeometryOutline", "ServedCondition", "ServedModel", "choose", "read_models"]
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from caloray.errors import ConfigError
 
+BODY_BYTES = 1_000_000
+"""Largest body that a service takes which does not tell."""
+STRANGER = "is this the address of a caloray service, of a version that fits?"
 # A newer service may say more than this; that is no error.
 _FROZEN = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
@@ -45,6 +48,7 @@ class ServedModel(BaseModel):
         conditions: What it needs besides the incident energy.
         block_size: Showers of a block.
         max_showers: Largest number of showers in one request.
+        max_body_bytes: Longest body of one.
     """
 
     model_config = _FROZEN
@@ -56,6 +60,7 @@ class ServedModel(BaseModel):
     conditions: tuple[ServedCondition, ...] = ()
     block_size: int = Field(ge=1)
     max_showers: int = Field(ge=1)
+    max_body_bytes: int = Field(default=BODY_BYTES, ge=1)
 
 
 _MODELS = TypeAdapter(list[ServedModel])
@@ -72,7 +77,7 @@ def read_models(data: bytes, url: str) -> list[ServedModel]:
     except ValidationError as error:
         raise ConfigError(
             f"{url}: the answer is no list of models ({error.error_count()} faults)",
-            hint="is this the address of a caloray service, of a version that fits?",
+            hint=STRANGER,
         ) from error
 
 
@@ -82,9 +87,11 @@ def choose(models: list[ServedModel], name: str | None, url: str) -> ServedModel
     Raises:
         ConfigError: There is none of this name, or the choice is open.
     """
-    known = ", ".join(model.name for model in models) or "none"
+    known = ", ".join(model.name for model in models)
     found = models if name is None else [model for model in models if model.name == name]
     if len(found) == 1:
         return found[0]
-    what = "several models are served" if name is None and models else f"no model {name or ''}".strip()
+    if not models:
+        raise ConfigError(f"{url}: no models are served", hint="ask the operator of the service")
+    what = "several models are served" if name is None else f"no model {name}"
     raise ConfigError(f"{url}: {what}", hint=f"name one of those served: {known}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Delivery", "Receipt", "told"]
+__all__ = ["Delivery", "Receipt"]
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ import numpy as np
 
 from caloray.client.request import Piece, ShowerRequest
 from caloray.client.steps import Lost
-from caloray.errors import ConfigError, IntegrityError
+from caloray.errors import IntegrityError
 from caloray.io.shower_stream import StreamHeader
 from caloray.io.stream_decoder import StreamBatch, StreamDecoder
 
@@ -83,14 +83,3 @@ class Receipt:
             hint="the showers before are good; ask the operator of the service, then go on from there",
             next_shower=self.next,
         )
-
-
-def told(header: StreamHeader | None) -> StreamHeader:
-    """What a stream said about itself.
-
-    Raises:
-        ConfigError: Nothing yet.
-    """
-    if header is None:
-        raise ConfigError("the stream has no header yet", hint="take a batch first")
-    return header

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-__all__ = ["BODY_BYTES", "Asked", "Numbers", "Piece", "ShowerRequest"]
+__all__ = ["Asked", "Numbers", "Piece", "ShowerRequest"]
 
+import difflib
 import json
+import operator
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypedDict
@@ -13,14 +15,11 @@ import numpy as np
 
 from caloray.client.models import ServedModel
 from caloray.errors import ConfigError
+from caloray.serving.request import MAX_FIRST, MAX_SEED
 
-BODY_BYTES = 1_000_000
-"""Largest body that a service takes."""
 MOST = 1024
 """Showers of one request: large samples are asked for in several, so that others get their turn."""
 _NUMBER_BYTES = 26
-_HEAD_BYTES = 2_000
-_LAST_ID = 1 << 53
 
 Numbers = Sequence[float] | np.ndarray
 
@@ -71,7 +70,7 @@ class ShowerRequest:
                     f"condition {name} of shape {values.shape} for {len(energies)} showers",
                     hint="give one number, or one per shower",
                 )
-        if not (0 <= self.seed < 1 << 64 and 0 <= self.first <= _LAST_ID - len(energies)):
+        if not (0 <= self.seed <= MAX_SEED and 0 <= self.first <= MAX_FIRST + 1 - len(energies)):
             raise ConfigError(
                 f"seed {self.seed}, first shower {self.first}",
                 hint="seeds go from 0 to 2^64 - 1, showers are numbered from 0 to 2^53 - 1",
@@ -81,17 +80,29 @@ class ShowerRequest:
 
     @staticmethod
     def of(energies: Numbers, asked: Asked) -> ShowerRequest:
-        """A request in the words of a caller."""
-        given = {
-            name: _numbers(f"condition {name}", held)
-            for name, held in (asked.get("conditions") or {}).items()
-        }
+        """A request in the words of a caller.
+
+        Raises:
+            ConfigError: A word that there is not, a value of another kind, or what the class itself refuses.
+        """
+        for word in asked.keys() - Asked.__annotations__.keys():
+            close = difflib.get_close_matches(word, Asked.__annotations__, n=1)
+            meant = f", did you mean {close[0]!r}?" if close else ""
+            raise ConfigError(
+                f"no {word!r} can be said of showers{meant}",
+                hint=f"there are {', '.join(Asked.__annotations__)}",
+            )
+        given, model = asked.get("conditions"), asked.get("model")
+        if not isinstance(given, Mapping | None):
+            raise ConfigError("conditions: no mapping", hint="give them by name: {'tilt': 0.1}")
+        if not isinstance(model, str | None):
+            raise ConfigError("model: no name", hint="give the name of a model, as a string")
         return ShowerRequest(
             _numbers("energies", energies),
-            given,
-            asked.get("seed", 0),
-            asked.get("model"),
-            asked.get("first", 0),
+            {_name(name): _numbers(f"condition {name}", held) for name, held in (given or {}).items()},
+            _whole("seed", asked.get("seed", 0)),
+            model,
+            _whole("first", asked.get("first", 0)),
         )
 
     @property
@@ -99,11 +110,18 @@ class ShowerRequest:
         """One more than the id of the last shower."""
         return self.first + len(self.energies)
 
-    def pieces(self, model: ServedModel) -> Iterator[Piece]:
-        """Cut the request into as many as ``model`` takes at once, at borders of blocks where possible."""
-        fitting = (BODY_BYTES - _HEAD_BYTES) // (_NUMBER_BYTES * (1 + len(self.conditions)))
+    def pieces(self, model: ServedModel, start: int | None = None) -> Iterator[Piece]:
+        """Cut the request into as many as ``model`` takes at once, at borders of blocks where possible.
+
+        Args:
+            model: What is asked.
+            start: First shower of the first piece; that of the request if omitted.
+        """
+        start = self.first if start is None else start
+        listed = 1 + sum(values.ndim for values in self.conditions.values())
+        bare = len(Piece(self, self.stop, self.stop).body())  # what a body has besides its lists of numbers
+        fitting = (model.max_body_bytes - bare) // (_NUMBER_BYTES * listed)
         size = max(1, min(model.max_showers, fitting, MOST))
-        start = self.first
         while start < self.stop:
             stop = min(start + size, self.stop)
             border = stop // model.block_size * model.block_size
@@ -166,3 +184,21 @@ def _numbers(what: str, given: np.ndarray | Sequence[float] | float) -> np.ndarr
     if not np.isfinite(values).all():
         raise ConfigError(f"{what}: NaN or infinity", hint="give finite numbers")
     return values
+
+
+def _whole(what: str, given: object) -> int:
+    """A whole number of Python or of numpy, and nothing that only looks like one."""
+    try:
+        if isinstance(given, bool):
+            raise TypeError
+        return operator.index(given)  # type: ignore[arg-type]
+    except TypeError as error:
+        raise ConfigError(
+            f"{what}: {type(given).__name__}, expected a whole number", hint=f"give {what} as int"
+        ) from error
+
+
+def _name(given: object) -> str:
+    if not isinstance(given, str):
+        raise ConfigError("conditions: a name that is no string", hint="GET /v1/models tells their names")
+    return given

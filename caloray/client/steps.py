@@ -59,10 +59,12 @@ class Lost:
     Args:
         reason: In a few words.
         asked: Seconds that the server asked to wait for before the next try.
+        final: What to do instead where another try would fail in the same way; "" where it might not.
     """
 
     reason: str
     asked: float | None = None
+    final: str = ""
 
 
 Step = Send | Read | Pause | Give

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from caloray import __version__
 from caloray.client.address import Address
-from caloray.client.models import ServedModel, choose, read_models
+from caloray.client.models import STRANGER, ServedModel, choose, read_models
 from caloray.client.patience import Clock, Patience, retry_after
 from caloray.client.receipt import Receipt
 from caloray.client.replies import AGAIN, is_json, is_stream, reason_of, refusal
@@ -26,7 +26,6 @@ from caloray.io.stream_decoder import StreamDecoder
 logger = logging.getLogger(__name__)
 MAX_REFUSAL = 64_000
 MAX_MODELS = 16_000_000
-STRANGER = "is this the address of a caloray service, of a version that fits?"
 
 
 @dataclass(frozen=True)
@@ -69,9 +68,12 @@ class _Trouble:
         """The wait before the next try.
 
         Raises:
+            ConfigError: No patience would help.
             ServiceError: Patience is at its end.
         """
         clock, patience = self.settings.clock, self.settings.patience
+        if lost.final:
+            raise ConfigError(f"{url}: {lost.reason}", hint=lost.final, next_shower=done)
         if not self.failures:
             self.since = clock.now()
         seconds = patience.pause(self.failures, clock.chance(), lost.asked)
@@ -114,14 +116,26 @@ class Talks:
             yield trouble.pause(found, url, None)
 
     def showers(self, request: ShowerRequest) -> Talk[None]:
-        """Ask for showers and give them as :class:`caloray.client.receipt.Delivery`, in order, each once."""
-        listed = self._models or []
+        """Ask for showers and give them as :class:`caloray.client.receipt.Delivery`, in order, each once.
+
+        A service may have been started again with other limits since its models were asked for: what it
+        refuses is asked for once more if they have changed.
+        """
+        listed, fresh = self._models or [], False
         if not listed or request.model not in {None, *(model.name for model in listed)}:
-            listed = yield from self.models()
+            listed, fresh = (yield from self.models()), True
         model = choose(listed, request.model, self.settings.address.url)
         receipt = Receipt(request, self._url("/v1/showers"))
-        for piece in request.pieces(model):
-            yield from self._piece(piece, receipt)
+        while receipt.next < request.stop:
+            try:
+                yield from self._piece(next(request.pieces(model, receipt.next)), receipt)
+            except ConfigError:
+                if fresh:
+                    raise
+                known, listed, fresh = model, (yield from self.models()), True
+                model = choose(listed, request.model, self.settings.address.url)
+                if model == known:
+                    raise
 
     def _piece(self, piece: Piece, receipt: Receipt) -> Talk[None]:
         trouble = _Trouble(self.settings)

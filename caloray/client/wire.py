@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["HttpOptions", "http_options", "lost"]
 
+import ssl
 from typing import TypedDict
 
 import httpx2
@@ -51,4 +52,17 @@ def lost(error: httpx2.HTTPError) -> Lost:
         case _:
             what = "connection broken"
     detail = " ".join(str(error).split())[:MAX_REASON]
-    return Lost(f"{what} ({detail})" if detail else what)
+    return Lost(f"{what} ({detail})" if detail else what, final=_advice(error))
+
+
+def _advice(error: httpx2.HTTPError) -> str:
+    """What to do where no patience helps: the other side speaks no TLS, or its certificate is no good."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ssl.SSLError):
+        cause = cause.__cause__ or cause.__context__
+    match cause:
+        case ssl.SSLCertVerificationError():
+            return "its certificate is not to be trusted: check the address, or install the authority's own"
+        case ssl.SSLError(reason="WRONG_VERSION_NUMBER" | "HTTP_REQUEST" | "UNKNOWN_PROTOCOL"):
+            return "this port does not speak TLS: http or https?"
+    return ""

@@ -9,7 +9,8 @@ from __future__ import annotations
 __all__ = ["MAX_YAML", "did_you_mean", "read_settings"]
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -19,6 +20,8 @@ from pydantic import BaseModel, ValidationError
 from caloray.errors import ConfigError
 
 MAX_YAML = 1 << 20
+LARGEST = 10**30
+"""Whole numbers beyond are not spelt out in a message."""
 _Settings = TypeVar("_Settings", bound=BaseModel)
 
 
@@ -43,10 +46,17 @@ def read_settings(
     for item in overrides:
         _override(value, item)
     try:
-        return model.model_validate(value)
+        found = model.model_validate(value)
     except ValidationError as error:
         message = _explained(model, value, error)
         raise ConfigError(f"{path}: {message}", hint=f"`{schema}` lists every key") from error
+    if (wrong := next(_truths_as_numbers(value, found), None)) is not None:
+        key, said = wrong
+        raise ConfigError(
+            f"{path}: {key}: expected a number (found {said})",
+            hint="true, false, yes, no, on and off are none",
+        )
+    return found
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -111,7 +121,7 @@ def _explained(model: type[BaseModel], value: Mapping[str, Any], error: Validati
     else:
         detail = first["msg"].removeprefix("Value error, ")
         found = "" if isinstance(first["input"], dict | list) else f" (found {first['input']!r:.200})"
-        message = f"{where + ': ' if where else ''}{detail}{found}{_meant(first)}"
+        message = f"{where + ': ' if where else ''}{detail}{found}{_meant(first) or _as_number(problems)}"
     return message + (f"; and {len(problems) - 1} more" if len(problems) > 1 else "")
 
 
@@ -143,6 +153,35 @@ def _meant(problem: Mapping[str, Any]) -> str:
         return ""
     close = difflib.get_close_matches(word, str(known).split("'")[1::2], n=1)
     return f", did you mean {close[0]!r}?" if close else ""
+
+
+def _as_number(problems: Sequence[Mapping[str, Any]]) -> str:
+    """How to write a number that stands as text where a whole one is expected; YAML reads 1e6 as text."""
+    word = problems[0]["input"]
+    kinds = [str(one["type"]) for one in problems if one["input"] is word]
+    if not isinstance(word, str) or not any(kind.startswith("int_") for kind in kinds):
+        return ""
+    try:
+        value = Decimal(word)
+    except InvalidOperation:
+        return ""
+    if not value.is_finite() or abs(value) > LARGEST:
+        return ""
+    whole = f"write {int(value)} (YAML reads {word:.40} as text)"
+    return f", {whole if value == int(value) else 'a whole number is expected'}"
+
+
+def _truths_as_numbers(value: Any, found: Any, place: tuple[str, ...] = ()) -> Iterator[tuple[str, str]]:
+    """Places where the file says true or false and a number came of it, which pydantic takes for 1 or 0."""
+    if isinstance(value, bool) and isinstance(found, int | float) and not isinstance(found, bool):
+        yield ".".join(place), str(value).lower()
+    elif isinstance(value, Mapping) and found is not None:
+        for key, inner in value.items():
+            held = found.get(key) if isinstance(found, Mapping) else getattr(found, str(key), None)
+            yield from _truths_as_numbers(inner, held, (*place, str(key)))
+    elif isinstance(value, list) and isinstance(found, list | tuple) and len(value) == len(found):
+        for i, (inner, held) in enumerate(zip(value, found, strict=True)):
+            yield from _truths_as_numbers(inner, held, (*place, str(i)))
 
 
 def did_you_mean(name: str, known: Sequence[str]) -> str:

@@ -12,7 +12,7 @@ __all__ = ["Pool", "map_actors"]
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -28,6 +28,7 @@ from ray.exceptions import (
 )
 
 from caloray.distributed.failures import last_line, translated
+from caloray.distributed.session import places_for
 from caloray.errors import ClusterError
 from caloray.interrupt import StopRequest
 from caloray.io.worker_notes import FOLDER, announced
@@ -210,7 +211,7 @@ class _Crew(Generic[Outcome]):
             return self._limit
         if time.monotonic() >= self._next_look:
             self._next_look = time.monotonic() + _LOOK_EVERY
-            self._room = _fitting(self._pool.resources())
+            self._room = places_for(self._pool.resources())
         if not self._pool.grows:
             return max(1, self._room)
         placed = sum(bool(duty.node) for duty in self.duties.values())
@@ -258,15 +259,6 @@ class _Crew(Generic[Outcome]):
                 hint="look at the nodes' memory and system log; the same command continues where this one "
                 "ended, `workers.max_restarts` permits more",
             )
-
-
-def _fitting(needs: Mapping[str, float]) -> int:
-    """How many workers have room on the nodes that are there."""
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return sum(
-        min((int(node.get(key, 0.0) / amount + 1e-9) for key, amount in needs.items()), default=1)
-        for node in nodes
-    )
 
 
 def _node_lost(duty: _Duty, error: RayError) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["component_jobs", "identity_of", "require_settings"]
+__all__ = ["component_jobs", "identity_of", "require_settings", "shared_batches", "training_statistics"]
 
 import json
 import logging
@@ -44,7 +44,7 @@ def component_jobs(
         IntegrityError: A shard is damaged.
     """
     geometry = feed.manifest.readout
-    statistics = _statistics(run, feed, geometry, stop)
+    statistics = training_statistics(run, feed, stop)
     scheme = build_scheme(config.scheme, geometry, statistics, config.seed)
     require_settings(config, scheme.components)
     jobs = [_job(config, run, feed.manifest, scheme, name, geometry) for name in scheme.components]
@@ -91,7 +91,7 @@ def _job(
         config=training,
         directory=run.component(name),
         seed=config.seed,
-        identity={**identity_of(config, manifest, name), **_shared_batches(component, workers)},
+        identity={**identity_of(config, manifest, name), **shared_batches(component, workers)},
         warm=warm,
     )
     return ComponentJob(
@@ -106,7 +106,7 @@ def _job(
     )
 
 
-def _shared_batches(component: Component, workers: WorkerConfig) -> dict[str, Any]:
+def shared_batches(component: Component, workers: WorkerConfig) -> dict[str, Any]:
     """The number of workers where it is part of what is trained: BatchNorm sees each worker's rows alone."""
     if workers.workers > 1 and isinstance(component, LayerFlow):
         return {"workers": workers.workers}
@@ -152,8 +152,12 @@ def _outside(path: Path, name: str, folder: Path) -> WarmStart:
         return WarmStart(f"{name} of {path.name}", path, recorded)
 
 
-def _statistics(run: RunDirectory, feed: Feed, geometry: Geometry, stop: StopRequest) -> TrainingStatistics:
-    """Fitted once; a later call for the same data reads them back, if no older caloray left them."""
+def training_statistics(run: RunDirectory, feed: Feed, stop: StopRequest) -> TrainingStatistics:
+    """Fitted once; a later call for the same data reads them back, if no older caloray left them.
+
+    Raises:
+        IntegrityError: A shard is damaged.
+    """
     key = feed.manifest.digest
     try:
         kept = json.loads(run.statistics.read_text())
@@ -161,6 +165,6 @@ def _statistics(run: RunDirectory, feed: Feed, geometry: Geometry, stop: StopReq
             return TrainingStatistics(**kept["statistics"])
     except (OSError, ValueError, KeyError, TypeError):
         _LOG.debug("%s: not there or not readable; fitted anew", run.statistics)
-    statistics = fit_statistics(feed, geometry, run.path / "components", stop)
+    statistics = fit_statistics(feed, feed.manifest.readout, run.path / "components", stop)
     write_json(run.statistics, {"data": key, "statistics": statistics.to_dict()})
     return statistics

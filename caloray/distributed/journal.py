@@ -48,6 +48,9 @@ class Journal:
         if new and time.monotonic() - self._told > _FIRST_PAUSE + _GROWTH * self._age:
             self._write()
 
+    def caught_up(self) -> None:
+        """Nothing to write: lines are about new shards."""
+
     def facts(self) -> dict[str, Any]:
         """Write the last line; the manifest hears nothing of it."""
         if self._fresh:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 __all__ = ["ComponentJob", "FileStop", "component_loop"]
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,36 +19,10 @@ from torch import nn
 from caloray.distributed.layer_feed import take_layers
 from caloray.errors import CaloRayError, InterruptedRunError
 from caloray.geometry import Geometry
-from caloray.interrupt import StopRequest
+from caloray.interrupt import FileStop
 from caloray.training.files import ComponentResult
 from caloray.training.parallel import Parallel
 from caloray.training.run import TrainRequest, train_component
-
-_LOOK_EVERY = 0.2
-
-
-class FileStop(StopRequest):
-    """A stop that arrives as a file, because signals reach the driver only.
-
-    Args:
-        path: The file; it holds the number of the signal.
-    """
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self._path = path
-        self._looked = -_LOOK_EVERY
-
-    @property
-    def requested(self) -> bool:
-        """Looks for the file at most five times a second."""
-        now = time.monotonic()
-        if self.signal is None and now - self._looked >= _LOOK_EVERY:
-            self._looked = now
-            if self._path.is_file():
-                text = self._path.read_text().strip()
-                self.request(int(text) if text.isdigit() else 15)
-        return self.signal is not None
 
 
 @dataclass(frozen=True)

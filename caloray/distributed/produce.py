@@ -6,11 +6,11 @@ on where it stopped when it is carried out again. Without workers nothing of Ray
 
 from __future__ import annotations
 
-__all__ = ["OpenCampaign", "open_campaign", "produce_campaign", "sampler_of"]
+__all__ = ["OpenCampaign", "control_of", "open_campaign", "produce_campaign", "sampler_of", "trial_sampler"]
 
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -20,8 +20,9 @@ from caloray.atomic import write_json
 from caloray.bundle import Bundle
 from caloray.config import Campaign, ClusterConfig
 from caloray.distributed.journal import Journal
-from caloray.errors import ConfigError, InterruptedRunError
+from caloray.errors import CaloRayError, ConfigError, InterruptedRunError
 from caloray.generation.campaign import plan_campaign
+from caloray.generation.claim import CONFIG
 from caloray.generation.control import QUALITY, QualityControl
 from caloray.generation.plan import PLAN, GenerationPlan
 from caloray.generation.receipts import Receipt
@@ -34,7 +35,6 @@ from caloray.tracking.background import BackgroundTracker
 
 _LOG = logging.getLogger(__name__)
 GRACE = 0.5
-CONFIG = "campaign.json"
 
 
 @dataclass(frozen=True)
@@ -56,24 +56,28 @@ class OpenCampaign:
     control: QualityControl | None
 
 
-def open_campaign(campaign: Campaign, ids: Sequence[int] | None = None) -> OpenCampaign:
+def open_campaign(
+    campaign: Campaign, ids: Sequence[int] | None = None, spelled: Sequence[str] = ("CAMPAIGN.yaml",)
+) -> OpenCampaign:
     """Plan a campaign and lay claim to its directory.
 
     Args:
         campaign: What, by whom and where.
         ids: Make only the showers with these ids.
+        spelled: The words behind ``caloray produce`` that name the campaign, for messages.
 
     Raises:
         ConfigError: The campaign cannot be carried out; nothing has been made.
         DataError: A list of particles that cannot be read, or is unphysical.
-        StorageError: The directory is another campaign's, or is in use.
+        StorageError: The directory is another campaign's, is in use, or has no room.
+        IntegrityError: The directory's plan is damaged.
         InterruptedRunError: After SIGTERM or SIGINT.
     """
     directory = campaign.output.absolute()
     model = sampler_of(campaign)
-    control = _control(campaign, model, directory)
+    control = control_of(campaign, model, directory)
     with watch_signals(grace=GRACE, what="planning"):
-        plan, unused = plan_campaign(campaign, model, directory, ids)
+        plan, unused = plan_campaign(campaign, model, directory, ids, spelled=spelled)
         write_json(directory / CONFIG, described(campaign))
     if unused:
         _LOG.info("the model makes no use of: %s", ", ".join(unused))
@@ -97,12 +101,22 @@ def produce_campaign(work: OpenCampaign, progress: Progress | None = None) -> Ma
     with _tracked(work) as tracker:
         journal = Journal(directory, tracker, control.metrics if control is not None else dict)
         observer = _Together(journal) if control is None else _Together(control, journal)
-        manifest = _carry_out(work, observer, progress)
+        try:
+            manifest = _carry_out(work, observer, progress)
+        except BaseException:  # whatever ended it, MLflow shall show how far it was, and what was wrong
+            with suppress(CaloRayError):
+                journal.facts()
+            _attach(tracker, directory, QUALITY)
+            raise
         tracker.summary(journal.summary() | _timing(manifest))
-        for name in (PLAN, MANIFEST, QUALITY):
-            if (directory / name).is_file():
-                tracker.artifact(name, directory / name)
+        _attach(tracker, directory, PLAN, MANIFEST, QUALITY)
     return manifest
+
+
+def _attach(tracker: Tracker, directory: Path, *names: str) -> None:
+    for name in names:
+        if (directory / name).is_file():
+            tracker.artifact(name, directory / name)
 
 
 def sampler_of(campaign: Campaign) -> Bundle:
@@ -110,6 +124,17 @@ def sampler_of(campaign: Campaign) -> Bundle:
     here = campaign.workers.count == 0
     device = "cuda" if here and campaign.workers.gpus else "cpu"
     return Bundle.load(campaign.bundle, device, campaign.workers.backend if here else "auto")
+
+
+def trial_sampler(campaign: Campaign) -> tuple[Bundle, bool]:
+    """The model as its workers would sample with it, and False where only their machines could."""
+    wanted = campaign.workers
+    if wanted.gpus and wanted.count != 0:
+        import torch
+
+        if not torch.cuda.is_available():
+            return Bundle.load(campaign.bundle), False
+    return Bundle.load(campaign.bundle, "cuda" if wanted.gpus else "cpu", wanted.backend), True
 
 
 def described(campaign: Campaign) -> dict[str, Any]:
@@ -126,9 +151,20 @@ class _Together:
         self._observers = observers
 
     def add(self, receipt: Receipt, /, *, new: bool) -> None:
-        """Show it to each, in order."""
+        """Show it to each, in order; what one of them has to say against it comes when all have seen it."""
+        complaints: list[CaloRayError] = []
         for observer in self._observers:
-            observer.add(receipt, new=new)
+            try:
+                observer.add(receipt, new=new)
+            except CaloRayError as error:
+                complaints.append(error)
+        if complaints:
+            raise complaints[0]
+
+    def caught_up(self) -> None:
+        """Tell each."""
+        for observer in self._observers:
+            observer.caught_up()
 
     def facts(self) -> dict[str, Any]:
         """What they say, one after the other."""
@@ -138,8 +174,13 @@ class _Together:
         return found
 
 
-def _control(campaign: Campaign, model: Bundle, directory: Path) -> QualityControl | None:
-    """Who watches the showers; nobody where that is not wanted, or the bundle has no reference."""
+def control_of(campaign: Campaign, model: Bundle, directory: Path) -> QualityControl | None:
+    """Who watches the showers; nobody where that is not wanted, or the bundle has no reference.
+
+    Raises:
+        ConfigError: Drift shall stop the campaign, and the bundle has no reference.
+        BundleError: The reference is damaged.
+    """
     settings = campaign.quality
     if not settings.enabled:
         return None

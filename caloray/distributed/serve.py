@@ -13,8 +13,10 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import ray
 from ray import serve
 from ray.serve.config import AutoscalingConfig, BackpressureConfig
+from ray.serve.context import _get_global_client
 from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import LoggingConfig
 
@@ -23,8 +25,14 @@ from caloray.distributed.serve_replicas import Gateway, Generator
 from caloray.distributed.session import Session
 from caloray.errors import AuthError, ClusterError
 from caloray.interrupt import StopRequest
-from caloray.serving.access import TOKEN_VARIABLE, digest_of, read_token, require_protection
-from caloray.serving.endpoint import Endpoint
+from caloray.serving.access import (
+    TOKEN_VARIABLE,
+    digest_of,
+    read_token,
+    require_protection,
+    warn_of_open_line,
+)
+from caloray.serving.endpoint import Endpoint, unsent
 from caloray.serving.models import Served
 from caloray.serving.settings import ServeSettings, read_settings
 
@@ -43,10 +51,24 @@ def build(args: Mapping[str, Any]) -> serve.Application:
     Raises:
         ConfigError: The settings are wrong.
         BundleError: A bundle is missing or damaged.
-        AuthError: ``access: token``, and there is no token.
+        AuthError: ``access: token``, and there is no token; or ``access: open``, and Ray Serve listens where
+            other machines reach it.
     """
     settings = read_settings(args)
-    return application(settings, token_of(settings))
+    token = token_of(settings)
+    host = _http_host()
+    if host is not None and not settings.open_to_network:
+        require_protection(host, token)
+    warn_of_open_line(host or "127.0.0.1", token)
+    return application(settings, token)
+
+
+def _http_host() -> str | None:
+    """The interface on which the cluster's Ray Serve listens; None where none runs yet."""
+    if not ray.is_initialized():
+        return None
+    client = _get_global_client(raise_if_no_controller_running=False)
+    return None if client is None else client.http_config.host
 
 
 def token_of(settings: ServeSettings) -> str | None:
@@ -127,7 +149,7 @@ def run_service(
         started(endpoint.url)
         while not stop.requested:
             time.sleep(_POLL)
-        _drain(handle, settings.drain_s)
+        _drain(handle, endpoint.port, settings.drain_s)
     finally:
         if not session.owned:  # our own Ray ends as a whole
             serve.shutdown()
@@ -143,12 +165,12 @@ def _deploy(built: serve.Application) -> DeploymentHandle:
         ) from error
 
 
-def _drain(gateways: DeploymentHandle, seconds: float) -> None:
-    """Let gateways refuse new requests and wait until the others are answered."""
+def _drain(gateways: DeploymentHandle, port: int, seconds: float) -> None:
+    """Let gateways refuse new requests and wait until clients have the replies to the others."""
     deadline = time.monotonic() + seconds
-    while left := _under_way(gateways):
+    while left := _under_way(gateways) or unsent(port):
         if time.monotonic() > deadline:
-            _LOG.warning("%d requests were still under way after %g s", left, seconds)
+            _LOG.warning("%d replies were not taken after %g s and are cut", left, seconds)
             return
         time.sleep(_POLL)
 

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from fastapi import FastAPI, Request, Response
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, PlainTextResponse
@@ -30,7 +31,8 @@ from caloray.serving.replies import choose_form
 from caloray.serving.service import Answer, ShowerService
 
 PAGES = {"/": "shower.html", "/docs": "docs.html"}
-PATHS = frozenset({"/v1/showers", "/v1/models", "/healthz", "/readyz", "/metrics", "/openapi.json", *PAGES})
+PROBED = frozenset({"/v1/models", "/healthz", "/readyz", "/metrics"})
+PATHS = frozenset({"/v1/showers", "/openapi.json", *PROBED, *PAGES})
 
 
 @dataclass(frozen=True)
@@ -60,12 +62,17 @@ def make_app(service: ShowerService, backstage: Backstage) -> Guard:
     _offer_showers(app, service)
     _offer_state(app, service, backstage)
     _offer_pages(app)
+    _answer_head(app)
     describe(app)
     return Guard(app, service.metrics, PATHS)
 
 
 class _Stream(Response):
-    """A reply sent chunk by chunk; what is still being made is stopped when the client goes."""
+    """A reply sent chunk by chunk; what is still being made is stopped when the client goes.
+
+    What is sent may wait in queues of the server (Ray Serve's have no bound), so the reply keeps its place
+    in the admission until the server says that it went out to its end, or that the client has gone.
+    """
 
     def __init__(self, answer: Answer) -> None:
         super().__init__(headers={"content-length": "", **answer.headers}, media_type=answer.form)
@@ -75,18 +82,25 @@ class _Stream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it."""
-        del scope, receive
+        del scope
         try:
             await send(
                 {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
             )
             async for chunk in self._answer:
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+                await send({"type": "http.response.body", "body": chunk, "more_body": bool(chunk)})
+                if not chunk:
+                    await _gone(receive)
         except Problem as problem:  # too late for another status: the missing end tells the client
             raise ServiceError(f"reply broken off: {problem.message}", hint=problem.hint) from problem
         finally:
             await self._answer.aclose()
+
+
+async def _gone(receive: Receive) -> None:
+    """Wait until a reply that was sent has been taken, or nobody is there to take it."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 def _offer_showers(app: FastAPI, service: ShowerService) -> None:
@@ -100,7 +114,7 @@ def _offer_showers(app: FastAPI, service: ShowerService) -> None:
         headers = request.headers
         service.authorise(headers.get("authorization"))
         service.require_open()
-        _requireJSONResponse(request)
+        _require_json(request)
         form = choose_form(headers.get("accept"))
         order = service.read(await _body(request, service), form)
         return _Stream(await service.answer(order, form, request.scope["caloray.request"]))
@@ -115,7 +129,8 @@ def _offer_showers(app: FastAPI, service: ShowerService) -> None:
     async def models(request: Request) -> Response:
         """What is served: names, readouts, trained ranges, limits."""
         service.authorise(request.headers.get("authorization"))
-        facts = [model.facts(service.limits.max_showers) for model in service.models.values()]
+        limits = service.limits
+        facts = [model.facts(limits.max_showers, limits.max_body_bytes) for model in service.models.values()]
         return JSONResponse(facts)
 
 
@@ -150,6 +165,13 @@ def _offer_state(app: FastAPI, service: ShowerService, backstage: Backstage) -> 
         """Counts and times in Prometheus' text form."""
         service.authorise(request.headers.get("authorization"))
         return Response(render(await backstage.snapshots()), media_type=CONTENT_TYPE)
+
+
+def _answer_head(app: FastAPI) -> None:
+    """Let load balancers probe without reading the answer."""
+    for route in list(app.routes):
+        if isinstance(route, APIRoute) and route.path in PROBED:
+            app.add_api_route(route.path, route.endpoint, methods=["HEAD"], include_in_schema=False)
 
 
 def _offer_pages(app: FastAPI) -> None:
@@ -187,7 +209,7 @@ def _report_problems(app: FastAPI) -> None:
         app.add_exception_handler(kind, explain)
 
 
-def _requireJSONResponse(request: Request) -> None:
+def _require_json(request: Request) -> None:
     """Take plain JSON only.
 
     Raises:
@@ -207,10 +229,9 @@ async def _body(request: Request, service: ShowerService) -> bytes:
         Problem: 413 or 408.
     """
     limits = service.limits
-    announced = request.headers.get("content-length", "0")
-    if len(announced) > len(str(limits.max_body_bytes)) or not announced.isdecimal():
-        raise too_large(limits.max_body_bytes)
-    if int(announced) > limits.max_body_bytes:
+    announced = request.headers.get("content-length", "0").lstrip("0") or "0"
+    longest = len(str(limits.max_body_bytes))  # of a number of any length, only so many digits are read
+    if not announced.isdecimal() or len(announced) > longest or int(announced) > limits.max_body_bytes:
         raise too_large(limits.max_body_bytes)
     body = bytearray()
     try:

@@ -39,7 +39,8 @@ class Calls:
 
     Args:
         generators: Handle of the replicas of each model.
-        timeout: Seconds that a piece may take, waiting included.
+        timeout: Seconds without a sign of life of a model's replicas after which its pieces are given up. How
+            long pieces wait for their turn does not matter.
         metrics: Where second tries are counted.
     """
 
@@ -58,11 +59,16 @@ class Calls:
             Problem: 503: replicas keep dying, none comes up in time, or too much waits; 422: the showers stay
                 invalid.
         """
+        began = time.monotonic()
+        task = asyncio.ensure_future(self._persist(model, order, owner))
         try:
-            async with asyncio.timeout(self._timeout):
-                return await self._persist(model, order, owner)
-        except TimeoutError:
-            raise not_ready(5) from None
+            while not (await asyncio.wait({task}, timeout=self._left(model.name, began)))[0]:
+                silent = self._left(model.name, began) <= 0 and not await self._pinged(model.name)
+                if silent and self._left(model.name, began) <= 0:  # nothing was answered meanwhile
+                    raise not_ready(5)
+            return task.result()
+        finally:
+            task.cancel()
 
     async def ready(self) -> bool:
         """Whether a replica of every model answers."""
@@ -84,9 +90,16 @@ class Calls:
                 return made
         raise not_ready(5)
 
+    def _left(self, name: str, began: float) -> float:
+        """Seconds that a piece asked for at ``began`` has until its model's replicas count as dead."""
+        sign = max(began, self._answered.get(name, began))
+        return max(0.0, sign + self._timeout - time.monotonic())
+
     async def _answers(self, name: str) -> bool:
-        if time.monotonic() - self._answered.get(name, -FRESH) < FRESH:
-            return True
+        fresh = time.monotonic() - self._answered.get(name, -FRESH) < FRESH
+        return fresh or await self._pinged(name)
+
+    async def _pinged(self, name: str) -> bool:
         try:
             async with asyncio.timeout(PATIENCE):
                 await _awaited(self._generators[name].ping.remote())

@@ -94,7 +94,7 @@ class Session:
         """
         nodes = [node["Resources"] for node in _alive()]
         largest = {key: max((node.get(key, 0.0) for node in nodes), default=0.0) for key in needed}
-        places = sum(_places(node, needed) for node in nodes)
+        places = places_for(needed)
         if places >= copies:
             return
         message = (
@@ -301,9 +301,15 @@ def _judge(answers: Mapping[str, tuple[bool, Versions]], directory: Path) -> Non
         )
 
 
-def _places(node: Mapping[str, float], needed: Mapping[str, float]) -> int:
-    """How many times ``needed`` fits on a node."""
-    return min((int(node.get(key, 0.0) / amount + 1e-9) for key, amount in needed.items()), default=0)
+def places_for(needed: Mapping[str, float]) -> int:
+    """How many times ``needed`` fits on the nodes that are alive, each time on one of them."""
+    return sum(
+        min(
+            (int(node["Resources"].get(key, 0.0) / amount + 1e-9) for key, amount in needed.items()),
+            default=1,
+        )
+        for node in _alive()
+    )
 
 
 def _listed(resources: Mapping[str, float], only: Mapping[str, float] | None = None) -> str:

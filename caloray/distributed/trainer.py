@@ -9,6 +9,7 @@ import threading
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import ray
 from ray.exceptions import RayError
@@ -17,7 +18,7 @@ from ray.train.torch import TorchTrainer
 
 from caloray.atomic import digest_json
 from caloray.config import WorkerConfig
-from caloray.distributed.layer_feed import LayerFeed
+from caloray.distributed.layer_feed import Columns
 from caloray.distributed.loop import ComponentJob, component_loop
 from caloray.distributed.room import CONTROLLER, Demand, fits
 from caloray.errors import CaloRayError, ClusterError
@@ -25,6 +26,15 @@ from caloray.interrupt import StopRequest
 from caloray.training.files import ComponentResult
 
 Outcome = ComponentResult | CaloRayError
+
+
+class Rows(Protocol):
+    """Gives the layers of a component, as :class:`caloray.distributed.layer_feed.LayerFeed` does."""
+
+    def columns(self, layers: Sequence[int], *, sums: bool = False) -> Columns:
+        """References to ``layers``, or to their energies alone."""
+
+
 LOST = ("WorkerHealthCheckFailedError", "ActorDiedError", "ActorUnavailableError", "WorkerCrashedError")
 
 
@@ -40,7 +50,7 @@ class Training(threading.Thread):
     """
 
     def __init__(
-        self, job: ComponentJob, feed: LayerFeed, workers: WorkerConfig, run: Path, stop: StopRequest
+        self, job: ComponentJob, feed: Rows, workers: WorkerConfig, run: Path, stop: StopRequest
     ) -> None:
         super().__init__(name=f"train-{job.name}", daemon=True)
         self.job = job

@@ -220,21 +220,8 @@ def _again(sampler: BlockSampler, request: BlockRequest, bad: np.ndarray, attemp
     from caloray.bundle import Piece
 
     rows = request.keep[bad]
-    runs = np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1)
-    table = request.conditions
-    made = sampler.make_pieces(
-        [
-            Piece(
-                seed=request.seed,
-                block=request.block,
-                energies=request.energies[run],
-                start=int(run[0]),
-                attempt=attempt,
-                conditions=None if table is None else table[run],
-            )
-            for run in runs
-        ]
-    )
+    block = Piece(request.seed, request.block, request.energies, conditions=request.conditions)
+    made = sampler.make_pieces(block.runs(rows, attempt))
     return _judged(made, sampler, request, rows)
 
 

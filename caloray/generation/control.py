@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["QUALITY", "QualityControl", "QualitySettings"]
 
+import json
 import logging
 import time
 from pathlib import Path
@@ -11,9 +12,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from caloray.atomic import write_json
+from caloray.atomic import digest_json, write_json
 from caloray.errors import DataError, NumericalError
 from caloray.generation.receipts import Receipt
+from caloray.io.manifest import MANIFEST
 from caloray.quality.counts import QualityCounts
 from caloray.quality.drift import DriftReport, drift
 from caloray.quality.reference import QualityReference
@@ -81,6 +83,15 @@ class QualityControl:
         if time.monotonic() >= self._next_look:
             self._look()
 
+    def caught_up(self) -> None:
+        """Judge what earlier runs left before more is made.
+
+        Raises:
+            NumericalError: The showers drift and shall not.
+        """
+        if self._counts.showers:
+            self._look()
+
     def metrics(self) -> dict[str, float]:
         """How far each observable was from its reference when somebody last looked."""
         return {} if self.report is None else self.report.metrics()
@@ -92,12 +103,14 @@ class QualityControl:
             NumericalError: The showers drift and shall not.
         """
         report = self._look(last=True)
+        unjudged = {"uncounted": self._uncounted, "left_out": report.left_out}
         return {
             "quality": {
                 "verdict": report.verdict,
                 "drifted": [row.observable for row in report.drifted],
                 "showers": self._counts.showers,
                 "reference": self._reference.digest,
+                **{name: rows for name, rows in unjudged.items() if rows},
             }
         }
 
@@ -114,7 +127,8 @@ class QualityControl:
         now = time.monotonic()
         self._next_look = now + (now - began) / _LOOK_SHARE
         drifted = frozenset(row.observable for row in report.drifted)
-        if last or drifted != self._told or now >= self._next_write:
+        finished = (self._path.parent / MANIFEST).exists()  # then its last word stays until the next one
+        if last or (not finished and (drifted != self._told or now >= self._next_write)):
             self._next_write = now + WRITE_EVERY
             self._write(report)
         if drifted - self._told or (last and drifted):
@@ -129,7 +143,8 @@ class QualityControl:
             "uncounted": self._uncounted,
             "settings": self._settings.model_dump(mode="json"),
         }
-        write_json(self._path, facts | {"report": report.to_json()})
+        body = json.loads(json.dumps(facts | {"report": report.to_json()}))
+        write_json(self._path, body | {"digest": digest_json(body)})
 
     def _complain(self, report: DriftReport) -> None:
         if self._settings.on_drift == "stop":

@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from caloray.generation.energies import EDGE
 from caloray.io.particle_record import ENERGY, ParticleRows
 from caloray.preprocess.condition_range import ConditionRange, inside_ranges
+from caloray.preprocess.energy_range import outside
 from caloray.rng import StreamKey
 from caloray.showers import DIRECTION, LENGTH_SLACK
 
@@ -82,9 +82,7 @@ class TrainedDomain:
         return self._filling
 
     def _too_far(self, rows: ParticleRows) -> np.ndarray:
-        low, high = self._energies
-        inside = (rows.energies >= low * (1 - EDGE)) & (rows.energies <= high * (1 + EDGE))
-        return np.asarray(~inside)
+        return outside(rows.energies, self._energies)
 
     def _conditions_outside(self, rows: ParticleRows) -> list[np.ndarray]:
         return [item.outside(rows.conditions[item.name]) for item in self._ranges]

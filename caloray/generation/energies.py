@@ -29,11 +29,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from caloray.errors import ConfigError, DataError
 from caloray.io.particle_table import PARTICLES
 from caloray.io.particles import read_particles
+from caloray.preprocess.energy_range import EDGE
 from caloray.rng import StreamKey
 
 STREAM = ("incident-energy", "draw")
-EDGE = 1e-6
-"""Relative slack at the edges of the trained range: float32 files do not hold 1e3 exactly."""
 
 _FROZEN = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["MergeFormat", "export_hdf5", "merge", "merge_format"]
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from caloray.atomic import sha256_file
-from caloray.errors import ConfigError, DataError, IntegrityError
+from caloray.errors import ConfigError, DataError, IntegrityError, StorageError
 from caloray.interrupt import StopRequest
 from caloray.io.challenge import write_challenge
 from caloray.io.manifest import Manifest, ShardEntry, check_shard
@@ -32,6 +33,7 @@ SUFFIXES: dict[str, MergeFormat] = {
     ".parquet": "parquet",
     ".root": "root",
 }
+_LIBRARIES = {"hdf5": "HDF5", "showerdata": "HDF5", "parquet": "Parquet", "root": "ROOT", "rntuple": "ROOT"}
 AGAIN = "run the command that made the directory again: it makes the shard anew"
 
 
@@ -39,12 +41,18 @@ def merge_format(path: Path, wanted: str | None = None) -> MergeFormat:
     """The format of a merged file, by its name if not said.
 
     Raises:
-        ConfigError: No such format, or a name that tells none.
+        ConfigError: No such format, a name that tells none, or one that tells another.
     """
     known: tuple[MergeFormat, ...] = get_args(MergeFormat)
     found = [one for one in known if one == wanted]
     if wanted is None:
-        found = [one for suffix, one in SUFFIXES.items() if path.name.endswith(suffix)]
+        found = [one for suffix, one in SUFFIXES.items() if path.name.lower().endswith(suffix)]
+    told = next((one for suffix, one in SUFFIXES.items() if path.name.lower().endswith(suffix)), None)
+    if found and told is not None and _LIBRARIES[told] != _LIBRARIES[found[0]]:
+        raise ConfigError(
+            f"{path}: its name says {told}, --format says {found[0]}",
+            hint="give another name, or leave --format out",
+        )
     if not found:
         raise ConfigError(
             f"{path}: format {wanted!r} is not known"
@@ -62,6 +70,7 @@ def merge(
     *,
     progress: Callable[[int], None] | None = None,
     stop: StopRequest | None = None,
+    replace: bool = True,
 ) -> str:
     """Stream the showers of ``directory`` in id order into one file and return the file's sha256.
 
@@ -75,15 +84,18 @@ def merge(
         format: What to make; None goes by the name (:func:`merge_format`).
         progress: Called with the number of showers since the last call.
         stop: A request to stop between two row groups.
+        replace: Whether a file that is there may be replaced.
 
     Raises:
         IntegrityError: A shard is missing, altered or not in order.
         DataError: The directory does not hold generated showers, or holds energies that are none.
         ConfigError: A format that is not known, or whose library is not installed.
-        StorageError: The disk is full or not writable.
+        StorageError: The disk is full or not writable; something is at ``path`` that may not be replaced, or
+            it is a place inside ``directory``.
         InterruptedRunError: ``stop`` was requested.
     """
     chosen = merge_format(path, format)
+    _require_free(path, directory, replace=replace)
     source = _Generated.open(directory)
     showers = source.showers(progress, stop)
     match chosen:
@@ -97,6 +109,21 @@ def merge(
             return write_root(path, source.manifest.readout, showers, "tree", source.facts)
         case "rntuple":
             return write_root(path, source.manifest.readout, showers, "rntuple", source.facts)
+
+
+def _require_free(path: Path, directory: Path, *, replace: bool) -> None:
+    """Refuse to write into the showers' own directory, over what is no plain file, or over a file unasked."""
+    target = Path(os.path.realpath(path))
+    if target.is_relative_to(os.path.realpath(directory)):
+        raise StorageError(
+            f"{path}: lies inside {directory}, whose files are its own", hint="choose a place outside of it"
+        )
+    if os.path.lexists(target) and not os.path.isfile(target):  # noqa: PTH113  (of any name)
+        raise StorageError(f"{path}: is there and no plain file", hint="choose another name")
+    if os.path.lexists(target) and not replace:
+        raise StorageError(
+            f"{path}: is there already", hint="choose another name, or replace it with --force"
+        )
 
 
 def export_hdf5(directory: Path, path: Path) -> str:

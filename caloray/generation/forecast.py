@@ -4,16 +4,25 @@ from __future__ import annotations
 
 __all__ = ["Forecast", "Trial", "forecast", "try_out"]
 
-import shutil
 import tempfile
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+
+from caloray.atomic import free_bytes
+from caloray.errors import IntegrityError, StorageError
 from caloray.generation.campaign import CampaignModel, CampaignRequest, plan_campaign
 from caloray.generation.particle_sources import FileParticles, GridParticles, ParticleSpec
-from caloray.generation.plan import GenerationPlan
+from caloray.generation.plan import PLAN, GenerationPlan
+from caloray.generation.receipts import read_receipt
 from caloray.generation.shard import make_shard
+from caloray.generation.totals import Totals
+from caloray.quality.reference import QualityReference
 
 TRIED = 2
 """Blocks that are timed."""
@@ -24,12 +33,13 @@ class Trial:
     """What some blocks took on this machine.
 
     Args:
-        seconds: Wall time of one worker for a shower, from the particle to the file.
+        seconds: Wall time of one worker for a shower, from the particle to the file; None: nobody knows, the
+            workers have something that this machine has not.
         bytes: What a shower took on disk.
         device: Where it was sampled.
     """
 
-    seconds: float
+    seconds: float | None
     bytes: float
     device: str
 
@@ -40,7 +50,8 @@ class Forecast:
 
     Args:
         plan: The request.
-        bytes: On disk.
+        done: Showers that are there already, by their receipts.
+        bytes: What the others take on disk.
         free: Bytes that are free there now.
         worker_hours: Hours of one worker, if blocks were timed.
         hours: Wall time, if the number of workers is known as well.
@@ -48,6 +59,7 @@ class Forecast:
     """
 
     plan: GenerationPlan
+    done: int
     bytes: int
     free: int
     worker_hours: float | None
@@ -57,7 +69,7 @@ class Forecast:
     @property
     def fits(self) -> bool:
         """Whether the disk has room."""
-        return self.bytes < self.free
+        return self.bytes <= self.free
 
 
 def forecast(
@@ -71,16 +83,35 @@ def forecast(
         workers: How many would work at the same time; None: nobody knows.
         trial: What some of its blocks took.
     """
-    place = directory.absolute()
-    while not place.exists():
-        place = place.parent
-    size = plan.estimated_bytes if trial is None else int(trial.bytes * plan.rows)
-    worker_hours = None if trial is None else trial.seconds * plan.rows / 3600
-    hours = None if worker_hours is None or not workers else worker_hours / min(workers, plan.n_shards)
-    return Forecast(plan, size, shutil.disk_usage(place).free, worker_hours, hours, trial)
+    done = _done(plan, directory)
+    rows, shards = plan.rows - done.planned, max(1, plan.n_shards - done.shards)
+    per_row = plan.estimated_bytes / plan.rows if trial is None else trial.bytes
+    seconds = None if trial is None else trial.seconds
+    worker_hours = None if seconds is None else seconds * rows / 3600
+    hours = None if worker_hours is None or not workers else worker_hours / min(workers, shards)
+    size = int(per_row * rows)
+    return Forecast(plan, done.planned, size, free_bytes(directory), worker_hours, hours, trial)
 
 
-def try_out(request: CampaignRequest, model: CampaignModel, rows: int) -> Trial:
+def _done(plan: GenerationPlan, directory: Path) -> Totals:
+    """What an earlier run has made; its receipts are believed."""
+    totals = Totals()
+    for index in range(plan.n_shards if (directory / PLAN).exists() else 0):
+        try:
+            receipt = read_receipt(directory, plan, index)
+        except IntegrityError:
+            continue
+        if receipt is not None:
+            totals.add(receipt)
+    return totals
+
+
+def try_out(
+    request: CampaignRequest,
+    model: CampaignModel,
+    rows: int,
+    reference: QualityReference | None = None,
+) -> Trial:
     """Make a few blocks of a campaign in a temporary folder, after one that warms up, and time them.
 
     They are spread evenly over a spectrum or grid; of a file the first ones are taken.
@@ -89,26 +120,46 @@ def try_out(request: CampaignRequest, model: CampaignModel, rows: int) -> Trial:
         request: The campaign.
         model: Its model.
         rows: Particles of the campaign.
+        reference: Count the showers' observables for a comparison with it, as the workers do.
+
+    Raises:
+        StorageError: No folder for temporary files can be written into.
     """
-    few = request.model_copy(
-        update={"particles": _few(request.particles, min(rows, TRIED * model.block_size))}
-    )
-    few = few.model_copy(update={"rows_per_shard": model.block_size})
-    with tempfile.TemporaryDirectory(prefix="caloray-") as name:
-        places = [Path(name) / word for word in ("warm", "timed")]
+    wanted = min(rows, TRIED * model.block_size)
+    changes: Mapping[str, Any] = {
+        "particles": _few(request.particles, wanted),
+        "rows_per_shard": model.block_size,
+    }
+    few = request.model_copy(update=changes)
+    with _somewhere() as folder:
+        places = [folder / word for word in ("warm", "timed")]
         for place in places:
             place.mkdir()
         plan, _ = plan_campaign(few, model, places[0])
-        make_shard(model, plan, 0, places[0])
+        make_shard(model, plan, 0, places[0], reference=reference)
         plan, _ = plan_campaign(few, model, places[1])
         chosen = sorted({(2 * i + 1) * plan.n_shards // (2 * TRIED) for i in range(TRIED)})
         began = time.perf_counter()
-        receipts = [make_shard(model, plan, index, places[1]) for index in chosen]
+        receipts = [make_shard(model, plan, index, places[1], reference=reference) for index in chosen]
         seconds = time.perf_counter() - began
     planned = sum(receipt.planned for receipt in receipts)
     size = sum(receipt.bytes for receipt in receipts)
     numerics = receipts[0].numerics
     return Trial(seconds / planned, size / planned, f"{numerics.get('device')} {numerics.get('backend')}")
+
+
+@contextmanager
+def _somewhere() -> Iterator[Path]:
+    """A temporary folder."""
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="caloray-")
+    except OSError as error:
+        raise StorageError(
+            f"no folder for temporary files ({error.strerror or error})",
+            hint="set TMPDIR to one that can be written into, or pass --no-timing",
+        ) from error
+    with folder as name:
+        yield Path(name)
 
 
 def _few(particles: ParticleSpec, rows: int) -> ParticleSpec:
@@ -117,6 +168,31 @@ def _few(particles: ParticleSpec, rows: int) -> ParticleSpec:
         case FileParticles():
             return particles.model_copy(update={"n": rows})
         case GridParticles():
-            return particles.model_copy(update={"repeat": 1})
+            return _thinned(particles, rows)
         case _:
             return particles
+
+
+def _thinned(grid: GridParticles, rows: int) -> GridParticles:
+    """A grid over the same ranges with about ``rows`` particles: its longest axes lose points."""
+    axes: dict[str, tuple[float, ...]] = {
+        "energies": grid.energies,
+        "theta": grid.theta or (),
+        "phi": grid.phi,
+    }
+    axes |= {f"conditions.{name}": values for name, values in grid.conditions.items()}
+    while int(np.prod([max(1, len(values)) for values in axes.values()], dtype=float)) > rows:
+        name = max(axes, key=lambda axis: len(axes[axis]))
+        values = axes[name]
+        kept = np.linspace(0, len(values) - 1, (len(values) + 1) // 2) if len(values) > 2 else np.zeros(1)
+        axes[name] = tuple(values[int(at)] for at in kept)
+    points = int(np.prod([max(1, len(values)) for values in axes.values()]))
+    return grid.model_copy(
+        update={
+            "energies": axes["energies"],
+            "theta": axes["theta"] or None,
+            "phi": axes["phi"],
+            "conditions": {name: axes[f"conditions.{name}"] for name in grid.conditions},
+            "repeat": min(grid.repeat, max(1, rows // points)),
+        }
+    )

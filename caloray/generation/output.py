@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-__all__ = ["open_output", "pending", "refuse_other", "require_space_for"]
+__all__ = ["open_output", "pending", "require_room_in_manifest", "require_space_for"]
 
-import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from caloray.atomic import require_space, sweep, write_json
-from caloray.errors import StorageError
+from caloray.atomic import require_space, storage_error, sweep_staged, write_json
+from caloray.errors import ConfigError
+from caloray.generation.claim import refuse_other
 from caloray.generation.plan import PLAN, GenerationPlan
 from caloray.generation.receipts import Receipt, receipt_path, verified_receipt
 from caloray.generation.totals import Totals
 from caloray.io.lock import exclusive
-from caloray.io.manifest import MANIFEST
 from caloray.io.worker_notes import announced, forget
 
+MOST_SHARDS = 150_000
+"""What fits into a manifest."""
 READERS = 4
 """Shards that are hashed at the same time when a production is continued."""
 
@@ -32,6 +33,7 @@ def open_output(plan: GenerationPlan, directory: Path) -> Iterator[None]:
 
     Raises:
         StorageError: The directory holds something else, is in use by another process, or cannot be written.
+        IntegrityError: Its plan is damaged.
     """
     refuse_other(plan, directory)
     if not (directory / PLAN).exists():
@@ -52,7 +54,7 @@ def open_output(plan: GenerationPlan, directory: Path) -> Iterator[None]:
 
 def _sweep(directory: Path) -> None:
     for folder in (directory, directory / "shards", directory / "receipts"):
-        sweep(folder)
+        sweep_staged(folder)
 
 
 def pending(
@@ -68,7 +70,7 @@ def pending(
         keep: Told of every finished shard, in order.
 
     Raises:
-        StorageError: What is missing will not fit on the disk.
+        StorageError: What is missing will not fit on the disk, or something stands where receipts belong.
     """
     todo, done = [], Totals()
     indices = range(plan.n_shards)
@@ -77,7 +79,7 @@ def pending(
         found = readers.map(lambda index: verified_receipt(directory, plan, index), indices)
         for index, receipt in zip(indices, found, strict=True):
             if receipt is None:
-                receipt_path(directory, index).unlink(missing_ok=True)
+                _discard(receipt_path(directory, index))
                 todo.append(index)
             else:
                 done.add(receipt)
@@ -98,36 +100,27 @@ def require_space_for(plan: GenerationPlan, directory: Path, done: Totals) -> No
     require_space(directory, int((plan.rows - done.planned) * per_row))
 
 
-def refuse_other(plan: GenerationPlan, directory: Path) -> None:
-    """Refuse a directory with another plan, or with shards that no plan of ours made; touch nothing.
+def require_room_in_manifest(shards: int, showers: int, block_size: int) -> None:
+    """Refuse more shards than a manifest can list.
+
+    Args:
+        shards: How many.
+        showers: Of all of them.
+        block_size: Showers of a block.
 
     Raises:
-        StorageError: Naming both plans.
+        ConfigError: Too many.
     """
-    if directory.exists() and not directory.is_dir():
-        raise StorageError(f"{directory}: is a file, not a directory", hint="choose another output directory")
-    path = directory / PLAN
-    if not path.exists():
-        if (directory / MANIFEST).exists():
-            raise StorageError(
-                f"{directory}: holds other shards (a manifest but no plan)",
-                hint="choose another output directory",
-            )
-        return
-    found = _planned(path)
-    if found != plan.digest:
-        raise StorageError(
-            f"{directory}: belongs to plan {found}, this request is plan {plan.digest}",
-            hint="choose another output directory, or repeat the request that it was made with",
-            found=found,
-            expected=plan.digest,
+    if shards > MOST_SHARDS:
+        blocks = -(-showers // (block_size * MOST_SHARDS))
+        raise ConfigError(
+            f"{shards} shards; a directory holds {MOST_SHARDS} at most",
+            hint=f"put {blocks} blocks or more ({blocks * block_size} showers) into a shard",
         )
 
 
-def _planned(path: Path) -> str:
+def _discard(receipt: Path) -> None:
     try:
-        return str(json.loads(path.read_bytes())["digest"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StorageError(
-            f"{path}: not a readable plan ({error})", hint="remove the directory, or choose another one"
-        ) from error
+        receipt.unlink(missing_ok=True)
+    except OSError as error:
+        raise storage_error(error, receipt) from error

@@ -2,7 +2,7 @@
 
 Files and grids are brought into one form, ``particles.parquet`` in the campaign's directory, in one pass that
 looks at every row. Workers read from there (:mod:`caloray.generation.particles`), so a campaign goes on when
-the original file is gone.
+the original file is gone. No two rows are the same particle of the same event of the same run.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+import numpy as np
+
 from caloray.atomic import digest_json, sha256_file
 from caloray.errors import ConfigError, DataError, IntegrityError, StorageError
 from caloray.generation.conditions import ConditionSpec, check_conditions, resolve_conditions
@@ -30,9 +32,11 @@ from caloray.generation.particle_sources import (
     SpectrumIdentity,
     SpectrumParticles,
     TableIdentity,
+    is_gone,
     stream_particles,
 )
 from caloray.generation.plan import PLAN
+from caloray.generation.repeats import Order, first_repeat
 from caloray.io.particle_files import file_columns
 from caloray.io.particle_record import ContentDigest, ParticleRows
 from caloray.io.particle_table import PARTICLES, ParticleTable, ParticleWriter, require_free_names
@@ -40,6 +44,9 @@ from caloray.preprocess.condition_range import ConditionRange, require_names
 from caloray.showers import DIRECTION
 
 SOURCE_FORMAT = 1
+OTHERS = "choose another output directory, or give the particles that it was made with"
+TOLD = 10_000_000
+"""Rows after which a line says how far a list has come."""
 POLICY = "stay inside the trained ranges (energies are in MeV), or set domain: flag or domain: skip"
 
 _log = logging.getLogger(__name__)
@@ -75,7 +82,8 @@ def resolve_particles(
 ) -> PlannedParticles:
     """Check the particles of a campaign and, unless they are drawn, list them in its directory.
 
-    A list that is there and was made of the same input is read and kept. One process at a time may call this.
+    A list that is there and was made of the same input is read and kept; so is that of the directory's plan
+    when the file that it was made of is gone. One process at a time may call this.
 
     Args:
         spec: Where the particles come from.
@@ -87,15 +95,20 @@ def resolve_particles(
 
     Raises:
         ConfigError: Conditions that the model does not have, or lacks; particles outside the trained ranges.
-        DataError: A file that cannot be read, or that holds impossible particles; the first ten are named.
+        DataError: A file that cannot be read, or that holds impossible particles (the first ten are named)
+            or the same particle twice.
         StorageError: The directory belongs to a plan with other particles, or cannot be written.
     """
     if isinstance(spec, SpectrumParticles):
         return _spectrum(spec, energy_range, ranges, domain)
     names = [item.name for item in ranges]
     require_free_names(names)
-    unused = _require_columns(spec, names)
     guard = _Guard(_where(spec), TrainedDomain(energy_range, ranges), domain)
+    if isinstance(spec, FileParticles) and is_gone(spec.path):
+        left = _left(spec, names, directory, guard)
+        if left is not None:
+            return PlannedParticles(left.rows, left, (), TableIdentity(source=spec.kind))
+    unused = _require_columns(spec, names)
     table = _listed(spec, names, directory, guard, write=write)
     return PlannedParticles(table.rows, table, (), TableIdentity(source=spec.kind), unused)
 
@@ -133,7 +146,13 @@ def _where(spec: FileParticles | GridParticles) -> str:
 def _require_columns(spec: FileParticles | GridParticles, names: Sequence[str]) -> tuple[str, ...]:
     """Refuse a source that does not give the model's conditions; return what it gives beyond them."""
     if isinstance(spec, GridParticles):
-        direction = tuple(name for name in DIRECTION if name in names) or DIRECTION
+        direction = tuple(name for name in DIRECTION if name in names)
+        if spec.theta is not None and not direction:
+            raise ConfigError(
+                f"grid of particles: theta gives a direction, but the model has no condition "
+                f"{', '.join(DIRECTION)}; it has {', '.join(names) or 'none'}",
+                hint="leave theta and phi out of particles",
+            )
         require_names(names, (*(direction if spec.theta is not None else ()), *spec.conditions))
         return ()
     held = file_columns(spec.path).conditions
@@ -154,6 +173,7 @@ class _Guard:
         self._where = where
         self._domain = domain
         self._policy = policy
+        self._order = Order()
 
     def watch(self, chunks: Iterator[ParticleRows], use: Callable[[ParticleRows], None]) -> int:
         """Pass every piece on to ``use``; the number of rows.
@@ -163,11 +183,15 @@ class _Guard:
             ConfigError: Rows outside the trained ranges, where the policy is "error".
         """
         done, wrong, outside = 0, Refused(), Refused()
+        self._order = Order()
         for rows in chunks:
+            self._order.add(rows)
             wrong.add(done, rows, unphysical(rows), unphysical_reasons)
             if self._policy == "error":
                 outside.add(done, rows, self._domain.outside(rows), self._domain.reasons)
             use(rows)
+            if (done + len(rows)) // TOLD > done // TOLD:
+                _log.info("%s: %d particles so far", self._where, done + len(rows))
             done += len(rows)
         if wrong.count:
             raise DataError(
@@ -183,6 +207,30 @@ class _Guard:
                 rows=outside.rows,
             )
         return done
+
+    def require_distinct(self, again: Callable[[], Iterator[ParticleRows]], count: int) -> None:
+        """Refuse the list that was watched last if it names a particle twice; in bounded memory.
+
+        Args:
+            again: Begins to read that list; only called where it does not ascend.
+            count: Its rows.
+
+        Raises:
+            DataError: Naming the first particle that comes again, and both rows.
+        """
+        if self._order.ascending:
+            return
+        _log.info("%s: not in order, so looked through for a particle that comes twice", self._where)
+        repeat = first_repeat(again, count)
+        if repeat is not None:
+            run, event, particle = repeat.key
+            raise DataError(
+                f"{self._where}: run {run}, event {event}, particle {particle} stands in row {repeat.first} "
+                f"and again in row {repeat.second}",
+                hint="number events and their particles; where there is no column 'particle', the rows of an "
+                "event stand together",
+                rows=[repeat.first, repeat.second],
+            )
 
 
 class _Unwritten:
@@ -220,7 +268,9 @@ def _listed(
     kept, found = _kept(path, names)
     if kept is not None and found == source and planned in {None, kept.content}:
         with ParticleTable(path) as table:
-            guard.watch(table.chunks(), lambda _: None)
+            rows = guard.watch(table.chunks(), lambda _: None)
+            if planned is None:
+                guard.require_distinct(table.chunks, rows)
         return kept
     if kept is not None and kept.content != planned:
         kept = None
@@ -231,14 +281,52 @@ def _listed(
         if planned not in {None, content}:
             raise StorageError(
                 f"{directory}: belongs to a plan with other particles",
-                hint="choose another output directory, or give the particles that it was made with",
+                hint=OTHERS,
                 found=planned,
                 expected=content,
             )
+        if planned is None and not write:
+            guard.require_distinct(lambda: stream_particles(spec, names), rows)
     if kept is not None:
         return kept
+    if planned is None and write:
+        _require_distinct_list(path, guard)
     file = sha256_file(path) if write else ""
     return FromTable(rows=rows, content=content, sha256=file, conditions=tuple(names))
+
+
+def _require_distinct_list(path: Path, guard: _Guard) -> None:
+    """Remove a list that was just written, and say why, if it names a particle twice."""
+    try:
+        with ParticleTable(path) as table:
+            guard.require_distinct(table.chunks, table.rows)
+    except DataError:
+        path.unlink()
+        raise
+
+
+def _left(spec: FileParticles, names: Sequence[str], directory: Path, guard: _Guard) -> FromTable | None:
+    """The list of the directory's plan, for a campaign whose file is gone; None where there is none."""
+    planned = _planned_content(directory)
+    kept, _ = _kept(directory / PARTICLES, names) if planned else (None, "")
+    if kept is None or kept.content != planned:
+        return None
+    require_names(names, (*spec.conditions, *(name for name in names if name not in spec.conditions)))
+    fitting = [spec.n in {None, kept.rows}]
+    with ParticleTable(directory / PARTICLES) as table:
+        guard.watch(table.chunks(), lambda rows: fitting.append(_could_be_of(spec, rows)))
+    if not all(fitting):
+        raise StorageError(f"{directory}: belongs to a plan with other particles", hint=OTHERS, found=planned)
+    _log.warning(
+        "%s: no such file; going on with its %d particles in %s", spec.path, kept.rows, directory / PARTICLES
+    )
+    return kept
+
+
+def _could_be_of(spec: FileParticles, rows: ParticleRows) -> bool:
+    """Whether particles are of the kinds and have the conditions that all particles of a request have."""
+    kinds = spec.pdg is None or bool(np.isin(rows.pdg, spec.pdg).all())
+    return kinds and all((rows.conditions[name] == value).all() for name, value in spec.conditions.items())
 
 
 def _kept(path: Path, names: Sequence[str]) -> tuple[FromTable | None, str]:

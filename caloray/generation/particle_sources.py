@@ -11,6 +11,8 @@ __all__ = [
     "SpectrumIdentity",
     "SpectrumParticles",
     "TableIdentity",
+    "is_gone",
+    "rows_ahead",
     "stream_particles",
 ]
 
@@ -27,7 +29,7 @@ from caloray.generation.conditions import Angles, ListedCondition, UniformCondit
 from caloray.generation.energies import Listed, LogUniform, Uniform
 from caloray.io.column_files import CHUNK, TABLES
 from caloray.io.hepmc import EnergyKind, is_hepmc
-from caloray.io.particle_files import constant_conditions, file_particles
+from caloray.io.particle_files import constant_conditions, file_columns, file_particles
 from caloray.io.particle_record import ENERGY, ParticleRows
 from caloray.showers import DIRECTION
 
@@ -153,6 +155,43 @@ class TableIdentity(BaseModel):
 
 ParticleIdentity = Annotated[SpectrumIdentity | TableIdentity, Field(discriminator="kind")]
 """Where run, event, particle and pdg of a shower come from; a union over ``kind``."""
+
+
+def is_gone(path: Path) -> bool:
+    """Whether there is nothing at a path: neither a file nor anything that has to be complained of.
+
+    Args:
+        path: Of a list of particles.
+    """
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except (OSError, ValueError):
+        return False
+    return False
+
+
+def rows_ahead(spec: SpectrumParticles | FileParticles | GridParticles) -> int | None:
+    """How many particles there will be, where that is known before any of them is read or made.
+
+    Args:
+        spec: Where they come from.
+
+    Returns:
+        The number; None where it takes reading: of text, HepMC3, chosen kinds, or a file that is gone.
+
+    Raises:
+        DataError: A file that cannot be read.
+    """
+    if isinstance(spec, SpectrumParticles):
+        return spec.n
+    if isinstance(spec, GridParticles):
+        return spec.rows
+    if spec.pdg is not None or is_gone(spec.path):
+        return None
+    rows = file_columns(spec.path).rows
+    return rows if rows is None or spec.n is None else min(rows, spec.n)
 
 
 def stream_particles(

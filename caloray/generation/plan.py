@@ -7,7 +7,15 @@ directory.
 
 from __future__ import annotations
 
-__all__ = ["GenerationPlan", "Production", "ShardPlan", "count_events", "make_plan", "read_plan"]
+__all__ = [
+    "GenerationPlan",
+    "ParticleSource",
+    "Production",
+    "ShardPlan",
+    "count_events",
+    "make_plan",
+    "read_plan",
+]
 
 import json
 import shlex
@@ -30,7 +38,7 @@ from pydantic import (
 )
 
 from caloray.atomic import digest_json
-from caloray.errors import ConfigError, StorageError
+from caloray.errors import CaloRayError, ConfigError, IntegrityError, StorageError
 from caloray.generation.blocks import BlockSampler
 from caloray.generation.condition_words import spell_conditions
 from caloray.generation.conditions import ConditionSpec, check_conditions, resolve_conditions
@@ -90,11 +98,21 @@ class Production(BaseModel):
     format: Layout = "sparse"
 
 
+class ParticleSource(BaseModel):
+    """A file that a campaign's list of particles was made of: where it was, and its sha256."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    path: str
+    sha256: str
+
+
 class GenerationPlan(BaseModel):
     """Everything that a request is made of.
 
     ``bundle`` is only where the model was found; its ``bundle_digest`` is what counts. ``shower_bytes``, the
-    bytes that a shower is expected to take, only helps to judge the disk.
+    bytes that a shower is expected to take, only helps to judge the disk. ``sources`` are for the manifest,
+    and ``campaign``, the words behind ``caloray produce`` that name the campaign, for messages.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -116,12 +134,14 @@ class GenerationPlan(BaseModel):
     blocks_per_shard: int = Field(ge=1)
     production: Production | None = None
     shower_bytes: float | None = Field(default=None, gt=0)
+    sources: tuple[ParticleSource, ...] = ()
+    campaign: tuple[str, ...] = Field(default=("CAMPAIGN.yaml",), exclude=True)
 
     @model_serializer(mode="wrap")
     def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Keys that came later are left out where they say nothing: digests of older plans stay the same."""
         value: dict[str, Any] = handler(self)
-        for name in ("conditions", "production", "shower_bytes"):
+        for name in ("conditions", "production", "shower_bytes", "sources"):
             if not getattr(self, name):
                 value.pop(name, None)
         return value
@@ -132,7 +152,7 @@ class GenerationPlan(BaseModel):
             if not 0 < len(self.ids) <= MAX_IDS or list(self.ids) != sorted(set(self.ids)):
                 raise ValueError(f"ids must be 1 to {MAX_IDS} different numbers in ascending order")
             if self.ids[-1] >= self.n:
-                raise ValueError(f"id {self.ids[-1]} does not exist among {self.n} events")
+                raise ValueError(f"id {self.ids[-1]} does not exist, events are 0 to {self.n - 1}")
         return self
 
     @cached_property
@@ -142,7 +162,7 @@ class GenerationPlan(BaseModel):
 
     def identity(self) -> dict[str, Any]:
         """What the digest covers, as JSON."""
-        fields = self.model_dump(mode="json", exclude={"bundle", "shower_bytes"})
+        fields = self.model_dump(mode="json", exclude={"bundle", "shower_bytes", "sources"})
         fields["geometry"] = self.readout.digest
         for spec in (fields["energies"], *fields.get("conditions", ())):
             spec.pop("path", None)
@@ -191,7 +211,8 @@ class GenerationPlan(BaseModel):
     def command(self, ids: Sequence[int]) -> str:
         """The command line that makes the showers ``ids`` of this request again."""
         if self.production is not None:
-            return f"caloray produce CAMPAIGN.yaml --ids {','.join(map(str, ids))} --set output=repro"
+            named = ["caloray", "produce", *self.campaign, "--ids", ",".join(map(str, ids))]
+            return shlex.join([*named, "--set", "output=repro"])
         words = ["caloray", "generate", self.bundle or "BUNDLE", "-n", str(self.n), "--seed", str(self.seed)]
         words += ["--energies", _spell(self.energies), "--on-invalid", self.on_invalid]
         lists = (self.energies, *self.conditions)
@@ -208,8 +229,8 @@ def _refusals() -> Iterator[None]:
         yield
     except ValidationError as error:
         reason = error.errors()[0]
-        where = ".".join(str(part) for part in reason["loc"]) or "plan"
-        message = f"generation: {where}: {reason['msg']}"
+        where = "".join(f"{part}: " for part in reason["loc"])
+        message = f"generation: {where}{reason['msg'].removeprefix('Value error, ')}"
         raise ConfigError(message, hint="see `caloray generate --help`") from error
 
 
@@ -280,22 +301,34 @@ def read_plan(directory: Path) -> GenerationPlan:
     """The plan that ``directory`` belongs to.
 
     Raises:
-        StorageError: There is none, or it cannot be read, or was altered.
+        StorageError: There is none.
+        IntegrityError: It cannot be read, or was altered.
     """
     path = directory / PLAN
     try:
         value = json.loads(path.read_bytes())
+        if not isinstance(value, dict) or not {"digest", "plan"} <= set(value):
+            raise ValueError("it holds something else")
         plan = GenerationPlan.model_validate(value["plan"])
         if plan.digest != value["digest"]:
             raise ValueError("its digest does not fit its content")
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         hint = "give the output directory of `caloray produce` or `caloray generate`"
         raise StorageError(f"{directory}: no {PLAN} here", hint=hint) from error
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        reason = str(error).split("\n", maxsplit=1)[0]
-        hint = "run the command that made the directory again, into another one"
-        raise StorageError(f"{path}: not a readable plan ({reason})", hint=hint) from error
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, CaloRayError) as error:
+        hint = "put the file back, or run the command that made the directory again, into another one"
+        raise IntegrityError(f"{path}: not a readable plan ({_reason(error)})", hint=hint) from error
     return plan
+
+
+def _reason(error: Exception) -> str:
+    """Why a plan is none, in a line."""
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return str(error).split("\n", maxsplit=1)[0]
 
 
 def _trained(sampler: BlockSampler) -> LogUniform:

@@ -55,6 +55,7 @@ class Receipt:
         quality: What was counted for the comparison with the frozen reference, as JSON.
         timing: The parts of ``seconds`` that went into "sample" and "write" (which is also counting and
             hashing), and the same of the CPUs, "sample_cpu" and "write_cpu".
+        empty: Showers without any energy; None: nobody counted.
     """
 
     plan: str
@@ -74,6 +75,7 @@ class Receipt:
     flagged: int = 0
     quality: Mapping[str, Any] | None = None
     timing: Mapping[str, float] = field(default_factory=dict)
+    empty: int | None = None
 
     @property
     def planned(self) -> int:

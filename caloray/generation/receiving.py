@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-__all__ = ["Received", "format_of", "receive"]
+__all__ = ["Received", "format_of", "receive", "require_free"]
 
 import hashlib
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from caloray.atomic import sha256_file
-from caloray.errors import ConfigError, IntegrityError
+from caloray.atomic import nearest, sha256_file, storage_error
+from caloray.errors import ConfigError, IntegrityError, StorageError
 from caloray.generation.shard import content_digest
 from caloray.geometry import Geometry
 from caloray.io.challenge import write_challenge
@@ -61,6 +62,31 @@ def format_of(path: Path) -> Form:
             return "hdf5"
         case _:
             raise ConfigError(f"{path}: its name tells no format", hint="end it with .parquet or .hdf5")
+
+
+def require_free(path: Path, *, force: bool) -> None:
+    """Refuse a file that could not be written in the end, before anything is asked for.
+
+    Args:
+        path: Where showers are to go.
+        force: Replace the file that is there.
+
+    Raises:
+        StorageError: There is a file already, or a folder, or nothing can be written there.
+    """
+    place = nearest(path.parent)
+    if path.is_dir() or not place.is_dir():
+        what = f"{path}: is a folder" if path.is_dir() else f"{path}: {place} is a file, no folder"
+        raise StorageError(what, hint="choose another name")
+    if path.exists() and not force:
+        raise StorageError(
+            f"{path}: is there already", hint="choose another name, or replace it with --force"
+        )
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except (OSError, ValueError) as error:
+        raise storage_error(error, path) from error
 
 
 def receive(path: Path, incoming: Incoming, block_size: int, units: Mapping[str, str]) -> Received:

@@ -14,11 +14,11 @@ from typing import Any, Protocol
 
 import caloray
 from caloray.atomic import sha256_file
-from caloray.errors import ConfigError, IntegrityError
+from caloray.errors import IntegrityError
 from caloray.generation.blocks import BlockSampler
-from caloray.generation.output import open_output, pending, require_space_for
+from caloray.generation.output import open_output, pending, require_room_in_manifest, require_space_for
 from caloray.generation.particles import ParticleStream, write_skipped
-from caloray.generation.plan import GenerationPlan
+from caloray.generation.plan import PLAN, GenerationPlan, read_plan
 from caloray.generation.receipts import Receipt, receipts_of
 from caloray.generation.shard import Progress, make_shard, require_model
 from caloray.generation.totals import Totals
@@ -30,8 +30,6 @@ from caloray.preprocess.condition_range import ConditionRange
 from caloray.quality.reference import QualityReference
 
 logger = logging.getLogger(__name__)
-MOST_SHARDS = 150_000
-"""What fits into a manifest."""
 
 ShardMap = Callable[[Sequence[int]], Iterable[Receipt]]
 """Makes the shards of the given indices, in any order, and yields their receipts."""
@@ -42,6 +40,9 @@ class Observer(Protocol):
 
     def add(self, receipt: Receipt, /, *, new: bool) -> None:
         """One more shard is there, made now (``new``) or in an earlier run."""
+
+    def caught_up(self) -> None:
+        """All shards of earlier runs were shown; what comes next is made now."""
 
     def facts(self) -> dict[str, Any]:
         """What the manifest shall say of it, as JSON; asked once, at the end."""
@@ -95,13 +96,16 @@ def produce(
     Raises:
         StorageError: The directory is another request's, is in use, or the disk is full.
     """
-    _require_room_in_manifest(plan)
+    blocks = len(plan.blocks)
+    require_room_in_manifest(plan.n_shards, blocks * plan.block_size, plan.block_size)
     look = observer.add if observer is not None else _look_away
     found = partial(look, new=False)
     with open_output(plan, directory):
         todo, done = pending(plan, directory, found)
         if progress is not None and done.planned:
             progress(done.planned)
+        if observer is not None and done.planned:
+            observer.caught_up()
         with _closed_after(make_shards(todo)) as receipts:
             for receipt in receipts:
                 done.add(receipt)
@@ -146,6 +150,7 @@ def finish(
         geometry_digest=geometry.digest,
         shards=tuple(entries),
         created=created,
+        sources=tuple(_sources(plan, directory)),
     )
     manifest.save(directory)
     return manifest
@@ -163,15 +168,6 @@ def _closed_after(receipts: Iterable[Receipt]) -> Iterator[Iterable[Receipt]]:
 
 def _look_away(receipt: Receipt, /, *, new: bool) -> None:
     del receipt, new
-
-
-def _require_room_in_manifest(plan: GenerationPlan) -> None:
-    if plan.n_shards > MOST_SHARDS:
-        blocks = -(-len(plan.blocks) // MOST_SHARDS)
-        raise ConfigError(
-            f"{plan.n_shards} shards; a directory holds {MOST_SHARDS} at most",
-            hint=f"put {blocks} blocks or more ({blocks * plan.block_size} showers) into a shard",
-        )
 
 
 def _entry(plan: GenerationPlan, receipt: Receipt) -> ShardEntry:
@@ -205,6 +201,14 @@ def _campaign_facts(
             )
         facts["skipped"] = {"path": SKIPPED, "rows": listed, "sha256": sha256_file(path)}
     return facts
+
+
+def _sources(plan: GenerationPlan, directory: Path) -> Iterator[dict[str, Any]]:
+    """What the list of particles was made of, as the directory's first run found it."""
+    recorded = read_plan(directory) if (directory / PLAN).exists() else plan
+    for source in recorded.sources:
+        facts = {"name": Path(source.path).name, "path": source.path, "sha256": source.sha256}
+        yield facts | {"rows": plan.n}
 
 
 def _differences(fingerprints: list[dict[str, str]]) -> str:

@@ -115,6 +115,7 @@ def _receipt(
         flagged=books.flagged,
         quality=None if books.counter is None else books.counter.counts.to_json(),
         timing=_timing(books.sampling, spent),
+        empty=books.empty,
     )
 
 
@@ -190,6 +191,7 @@ class _Books:
     rows: int = 0
     skipped: int = 0
     flagged: int = 0
+    empty: int = 0
     sampling: _Clock = field(default_factory=lambda: _Clock(0.0, 0.0))
 
     def __post_init__(self) -> None:
@@ -199,7 +201,9 @@ class _Books:
     def enter(self, made: _Made) -> None:
         """Count one block."""
         self.digests.append(content_digest(made.showers))
-        self.sums += made.showers.layer_energies(self.plan.readout).sum(axis=0)
+        layers = made.showers.layer_energies(self.plan.readout)
+        self.sums += layers.sum(axis=0)
+        self.empty += int((layers.sum(axis=1) == 0).sum())
         self.redraws += made.redraws
         self.rows += len(made.showers)
         self.skipped += made.skipped

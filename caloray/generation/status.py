@@ -17,7 +17,7 @@ from caloray.generation.control import QUALITY
 from caloray.generation.plan import GenerationPlan, read_plan
 from caloray.generation.receipts import read_receipt, receipt_path
 from caloray.generation.totals import Totals
-from caloray.io.manifest import MANIFEST
+from caloray.io.manifest import MANIFEST, Manifest
 from caloray.io.worker_notes import WorkerNote, notes_of
 
 DRIVER = "driver"
@@ -27,7 +27,7 @@ SHORT, PAUSE = 60.0, 3600.0
 """Between two shards of one run less time passes [s], or less than three shards take; a rate that is older
 than the second, and than ten shards, says nothing of the present."""
 
-State = Literal["finished", "running", "stopped"]
+State = Literal["finished", "running", "stopped", "damaged"]
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,13 @@ class ProductionStatus:
     Args:
         directory: Where.
         plan: What was asked for.
-        state: "finished", "running" (a driver is at work, or may be on another machine) or "stopped".
+        state: "finished", "running" (a driver is at work, or may be on another machine), "stopped", or
+            "damaged": there is a manifest, but it or a receipt cannot be trusted, or is missing.
         totals: Sums over the finished shards.
         rate: Showers per second of late; None when unknown.
         workers: Processes that make a shard now; of those on other machines nobody knows whether they live.
         driver: The process that hands out the shards.
-        damaged: Receipts that cannot be trusted, in words.
+        damaged: What cannot be trusted, in words.
         quality: Content of ``quality.json``, if it is there.
     """
 
@@ -69,6 +70,7 @@ def read_status(directory: Path) -> ProductionStatus:
 
     Raises:
         StorageError: The directory holds no plan.
+        IntegrityError: Its plan is damaged.
     """
     plan = read_plan(directory)
     totals, damaged = Totals(), []
@@ -87,8 +89,9 @@ def read_status(directory: Path) -> ProductionStatus:
     notes = notes_of(directory)
     drivers = [note for note in notes if note.name == DRIVER and note.alive is not False]
     state: State = "running" if drivers else "stopped"
-    if (directory / MANIFEST).is_file() and not drivers:
-        state = "finished"
+    if (directory / MANIFEST).exists() and not drivers:
+        damaged += _faults(directory, plan, totals)
+        state = "damaged" if damaged else "finished"
     return ProductionStatus(
         directory=directory,
         plan=plan,
@@ -100,6 +103,19 @@ def read_status(directory: Path) -> ProductionStatus:
         damaged=tuple(damaged),
         quality=_quality(directory),
     )
+
+
+def _faults(directory: Path, plan: GenerationPlan, totals: Totals) -> list[str]:
+    """What speaks against a production that has a manifest."""
+    try:
+        manifest = Manifest.load(directory)
+    except IntegrityError as error:
+        return [error.message]
+    if manifest.created.get("plan_digest") != plan.digest:
+        return [f"{directory / MANIFEST}: belongs to another plan"]
+    if totals.shards != plan.n_shards:
+        return [f"{directory}: {totals.shards} of {plan.n_shards} shards have a receipt that can be trusted"]
+    return []
 
 
 @dataclass(frozen=True)

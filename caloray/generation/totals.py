@@ -4,7 +4,6 @@ from __future__ import annotations
 
 __all__ = ["Totals"]
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from caloray.generation.blocks import Redraws
@@ -25,6 +24,7 @@ class Totals:
         seconds: Wall time of all workers.
         timing: Seconds of sampling and writing by name, as in the receipts, where they were measured.
         numerics: How the showers were made: (key, value) pairs of each way, and how many.
+        empty: Showers without any energy; None: not all receipts tell.
     """
 
     shards: int = 0
@@ -36,14 +36,7 @@ class Totals:
     seconds: float = 0.0
     timing: dict[str, float] = field(default_factory=dict)
     numerics: dict[tuple[tuple[str, str], ...], int] = field(default_factory=dict)
-
-    @staticmethod
-    def of(receipts: Iterable[Receipt]) -> Totals:
-        """The sums over ``receipts``."""
-        totals = Totals()
-        for receipt in receipts:
-            totals.add(receipt)
-        return totals
+    empty: int | None = 0
 
     def add(self, receipt: Receipt) -> None:
         """Count one more shard."""
@@ -54,6 +47,7 @@ class Totals:
         self.bytes += receipt.bytes
         self.redraws += receipt.redraws
         self.seconds += receipt.seconds
+        self.empty = None if self.empty is None or receipt.empty is None else self.empty + receipt.empty
         for name, seconds in receipt.timing.items():
             self.timing[name] = self.timing.get(name, 0.0) + seconds
         way = tuple(sorted(receipt.numerics.items()))
@@ -84,11 +78,12 @@ class Totals:
         return {"seconds": round(self.seconds, 3), **parts, "showers_per_worker_second": rate}
 
     def counts(self) -> dict[str, int]:
-        """Redrawn, vetoed, flagged and skipped, by name."""
+        """Redrawn, vetoed, flagged, skipped and, where all receipts tell, empty, by name."""
+        empty = {} if self.empty is None else {"empty": self.empty}
         return {
             "redrawn": self.redraws.rows,
             "invalid_draws": self.redraws.draws,
             "vetoed": self.redraws.vetoed,
             "flagged": self.flagged,
             "skipped": self.skipped,
-        }
+        } | empty

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 __all__ = ["Verification", "verify_production"]
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from caloray.atomic import sha256_file
+from caloray.atomic import digest_json, is_staged, sha256_file
 from caloray.errors import DataError, IntegrityError
+from caloray.generation.control import QUALITY
 from caloray.generation.energies import FromTable
 from caloray.generation.particles import verify_particles
-from caloray.generation.plan import GenerationPlan, read_plan
-from caloray.generation.receipts import Receipt, read_receipt
+from caloray.generation.plan import GenerationPlan, ShardPlan, read_plan
+from caloray.generation.receipts import Receipt, read_receipt, receipt_path
 from caloray.io.manifest import MANIFEST, Manifest, Problem, ShardEntry, check_shard
 from caloray.io.particle_table import PARTICLES, SKIPPED, read_skipped
 from caloray.io.shards import ShardReader
+
+_QUALITY_KEYS = {"reference", "counted", "uncounted", "settings", "report"}
 
 
 @dataclass(frozen=True)
@@ -53,12 +58,13 @@ def verify_production(directory: Path, progress: Callable[[int], None] | None = 
 
     Raises:
         StorageError: The directory holds no plan.
+        IntegrityError: Its plan is damaged, so that nothing can be held against it.
     """
     plan = read_plan(directory)
     manifest, problems = _manifest(directory, plan)
     listed = {} if manifest is None else {entry.path: entry for entry in manifest.shards}
     gaps, more = _skipped(directory, plan, manifest)
-    problems += more + _particles(directory, plan)
+    problems += more + _particles(directory, plan) + _strays(directory, plan) + _quality(directory)
     shards = rows = skipped = 0
     for index in range(plan.n_shards):
         receipt, found = _shard(directory, plan, index, listed, manifest is not None, gaps)
@@ -93,6 +99,29 @@ def _particles(directory: Path, plan: GenerationPlan) -> list[Problem]:
     except (IntegrityError, DataError) as error:
         return [Problem(PARTICLES, "particles", error.message)]
     return []
+
+
+def _strays(directory: Path, plan: GenerationPlan) -> list[Problem]:
+    """Files among the shards and receipts that are not in the plan; half-written ones are none."""
+    planned = {ShardPlan(index, (), 0).path for index in range(plan.n_shards)}
+    planned |= {receipt_path(Path(), index).as_posix() for index in range(plan.n_shards)}
+    found = [path for name in ("shards", "receipts") for path in sorted((directory / name).glob("*"))]
+    names = [path.relative_to(directory).as_posix() for path in found if not is_staged(path)]
+    return [Problem(name, "stray", f"{name}: is not in the plan") for name in names if name not in planned]
+
+
+def _quality(directory: Path) -> list[Problem]:
+    """Whether the comparison with the reference is what was written; older ones do not tell."""
+    path = directory / QUALITY
+    if not path.is_file():
+        return []
+    try:
+        value: dict[str, Any] = json.loads(path.read_bytes())
+        said = value.pop("digest", None)
+        whole = set(value) == _QUALITY_KEYS and said in {None, digest_json(value)}
+    except (OSError, ValueError, TypeError, AttributeError):
+        whole = False
+    return [] if whole else [Problem(QUALITY, "sha256", f"{QUALITY}: altered since it was written")]
 
 
 def _skipped(

@@ -1,21 +1,19 @@
 """Files that hold one particle per row, as named columns of numbers that are read piece by piece.
 
 Parquet (every column of numbers), HDF5 (the CaloChallenge's ``incident_energies`` as ``energy`` with
-``incident_<name>`` as ``<name>``, or a dataset ``energy`` with further (N,) datasets by their names),
-``.npy`` (energies alone) and text: a header line that names the columns, among them ``energy``, separated by
-commas or blanks, or one energy per line.
+``incident_<name>`` as ``<name>``, and ``run``, ``event``, ``particle``, ``pdg`` by their names; or a dataset
+``energy`` with further (N,) datasets by their names), ``.npy`` (energies alone) and text
+(:mod:`caloray.io.text_columns`).
 """
 
 from __future__ import annotations
 
-__all__ = ["CHUNK", "TABLES", "ColumnFile", "open_columns", "text_header"]
+__all__ = ["CHUNK", "TABLES", "ColumnFile", "open_columns"]
 
 import json
-import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from itertools import islice
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +24,17 @@ import pyarrow.parquet as pq
 
 from caloray.errors import DataError
 from caloray.io.challenge_checks import HDF5_ERRORS, damaged, open_hdf5, require_inside
-from caloray.io.challenge_conditions import find_conditions
-from caloray.io.energies import HDF5
+from caloray.io.challenge_conditions import PREFIX, find_conditions
+from caloray.io.energies import HDF5, open_array
+from caloray.io.given_file import require_file
 from caloray.io.particle_record import ENERGY, IDENTITY
+from caloray.io.text_columns import Columns, text_columns, text_layout
 
 CHUNK = 1 << 15
 """Rows that are read at a time."""
 TABLES = (".parquet", *sorted(HDF5), ".npy", ".csv", ".txt")
 CHALLENGE = "incident_energies"
 
-Columns = dict[str, np.ndarray]
 _Reader = Callable[[Sequence[str]], Iterator[Columns]]
 
 
@@ -45,14 +44,30 @@ class ColumnFile:
 
     Args:
         path: The file.
-        names: The columns that it holds.
+        names: The columns of numbers that it holds.
         read: Gives chosen columns piece by piece: (n,) numbers by name, never more than :data:`CHUNK` rows.
             Raises :class:`caloray.errors.DataError` where the file cannot be read.
+        rows: How many particles it holds, where that is known without reading them.
+        unusable: Columns of other things than numbers, and what is wrong with each.
     """
 
     path: Path
     names: tuple[str, ...]
     read: _Reader
+    rows: int | None = None
+    unusable: Mapping[str, str] = field(default_factory=dict)
+
+    def require(self, name: str) -> None:
+        """Refuse a column that is there but does not hold one number per particle.
+
+        Raises:
+            DataError: Naming it and what it holds.
+        """
+        if name in self.unusable:
+            raise DataError(
+                f"{self.path}: column {name!r} {self.unusable[name]}, expected one number per particle",
+                hint="store it as one column of whole or floating point numbers",
+            )
 
 
 def open_columns(path: Path, dataset: str = CHALLENGE) -> ColumnFile:
@@ -65,122 +80,62 @@ def open_columns(path: Path, dataset: str = CHALLENGE) -> ColumnFile:
     Raises:
         DataError: No such file, one that cannot be read, or one without energies.
     """
-    if not path.is_file():
-        raise DataError(f"{path}: no such file of particles", hint="check the path")
+    require_file(path, "file of particles")
     suffix = path.suffix.lower()
     if suffix == ".parquet":
         found = _parquet(path)
     elif suffix in HDF5:
         found = _hdf5(path, dataset)
     elif suffix == ".npy":
-        found = ColumnFile(path, (ENERGY,), lambda _: _from_npy(path))
+        found = ColumnFile(path, (ENERGY,), lambda _: _from_npy(path), len(open_array(path)))
     else:
-        header = text_header(path)
-        found = ColumnFile(path, header or (ENERGY,), lambda names: _from_text(path, header, names))
+        layout = text_layout(path)
+        found = ColumnFile(path, layout.columns, lambda names: text_columns(path, layout, names, CHUNK))
+    found.require(ENERGY)
     if ENERGY not in found.names:
         raise DataError(
             f"{path}: no column {ENERGY!r}, it has {', '.join(found.names[:20]) or 'none'}",
-            hint=f"name the column of incident energies [MeV] {ENERGY!r}",
+            hint=_nearly(found.names),
         )
     return found
 
 
-def text_header(path: Path) -> tuple[str, ...]:
-    """Names of the columns of a text file that begins with words; empty where it begins with numbers.
-
-    Raises:
-        DataError: The file is no text, or names a column twice.
-    """
-    try:
-        with path.open(encoding="utf-8") as lines:
-            words = next((words for line in lines if (words := _words(line))), [])
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as text ({error})", hint="check the file") from error
-    if any(_is_number(word) for word in words):
-        return ()
-    if len(set(words)) < len(words):
-        raise DataError(f"{path}: a column is named twice in {', '.join(words)}")
-    return tuple(words)
-
-
-def _from_text(path: Path, header: tuple[str, ...], names: Sequence[str]) -> Iterator[Columns]:
-    columns = header or (ENERGY,)
-    at = [columns.index(name) for name in names]
-    try:
-        with path.open(encoding="utf-8") as lines:
-            filled = ((n, words) for n, line in enumerate(lines, start=1) if (words := _words(line)))
-            rows = islice(filled, 1 if header else 0, None)
-            while piece := list(islice(rows, CHUNK)):
-                for line, words in piece:
-                    if len(words) != len(columns):
-                        raise _bad_line(path, line, words, len(columns))
-                yield {name: _parsed(path, piece, name, i) for name, i in zip(names, at, strict=True)}
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as text ({error})", hint="check the file") from error
-
-
-def _parsed(path: Path, piece: Sequence[tuple[int, list[str]]], name: str, at: int) -> np.ndarray:
-    """One column of some lines: float64, or int64 where a particle's identity is written in whole numbers."""
-    if name in IDENTITY:
-        with suppress(ValueError, OverflowError):
-            return np.array([int(words[at]) for _, words in piece], dtype=np.int64)
-    values = []
-    for line, words in piece:
-        try:
-            values.append(float(words[at]))
-        except ValueError as error:
-            raise DataError(
-                f"{path}: line {line}, {name}: {words[at][:60]!r} is not a number",
-                hint="write one particle per line, its columns as the header names them",
-            ) from error
-    return np.array(values, dtype=np.float64)
-
-
-def _bad_line(path: Path, line: int, words: list[str], count: int) -> DataError:
-    expected = "one number" if count == 1 else f"{count} numbers"
-    return DataError(
-        f"{path}: line {line} is not {expected}: {' '.join(words)[:60]!r}",
-        hint="write one particle per line, its columns as the header names them",
-    )
-
-
-def _is_number(word: str) -> bool:
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True
-
-
-def _words(line: str) -> list[str]:
-    return [word for word in re.split(r"[,\s]+", line.partition("#")[0].strip()) if word]
+def _nearly(names: Sequence[str]) -> str:
+    """What to do about columns of which none is called energy."""
+    alike = next((name for name in names if name.strip("'\" ").lower() == ENERGY), None)
+    if any(";" in name for name in names):
+        return "separate the columns by commas or by blanks, not by ';'"
+    if alike is not None:
+        return f"rename {alike!r} to {ENERGY!r} [MeV]"
+    if any(ENERGY in name.split() for name in names):
+        return "separate the columns by commas or by blanks, not by both"
+    return f"name the column of incident energies [MeV] {ENERGY!r}"
 
 
 def _from_npy(path: Path) -> Iterator[Columns]:
-    try:
-        values = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{path}: cannot be read ({error})", hint="write it with numpy.save") from error
-    flat = isinstance(values, np.ndarray) and (
-        values.ndim == 1 or (values.ndim == 2 and values.shape[1] == 1)
-    )
-    if not flat or values.dtype.kind not in "fiu":
-        raise DataError(
-            f"{path}: found {values.dtype} of shape {values.shape}, expected one energy per row",
-            hint="give an array of shape (rows,) or (rows, 1) in MeV",
-        )
+    values = open_array(path)
     for start in range(0, len(values), CHUNK):
         yield {ENERGY: np.array(values[start : start + CHUNK], dtype=np.float64).reshape(-1)}
 
 
 def _parquet(path: Path) -> ColumnFile:
     with _open_parquet(path) as file:
-        numbers = [
-            field.name
-            for field in file.schema_arrow
-            if pa.types.is_integer(field.type) or pa.types.is_floating(field.type)
-        ]
-    return ColumnFile(path, tuple(numbers), lambda names: _from_parquet(path, names))
+        try:
+            fields, rows = list(file.schema_arrow), int(file.metadata.num_rows)
+        except (OSError, ValueError, pa.ArrowException) as error:
+            raise _bad_parquet(path, error) from error
+    twice = [name for name, count in Counter(item.name for item in fields).items() if count > 1]
+    if twice:
+        raise DataError(
+            f"{path}: a column is named twice: {', '.join(twice[:20])}", hint="rename one of them"
+        )
+    kinds = {item.name: item.type for item in fields}
+    numbers = {
+        name for name, kind in kinds.items() if pa.types.is_integer(kind) or pa.types.is_floating(kind)
+    }
+    others = {name: f"is of type {str(kind)[:60]}" for name, kind in kinds.items() if name not in numbers}
+    names = tuple(name for name in kinds if name in numbers)
+    return ColumnFile(path, names, lambda wanted: _from_parquet(path, wanted), rows, others)
 
 
 def _from_parquet(path: Path, names: Sequence[str]) -> Iterator[Columns]:
@@ -216,13 +171,14 @@ def _bad_parquet(path: Path, error: Exception) -> DataError:
 
 def _hdf5(path: Path, dataset: str) -> ColumnFile:
     with open_hdf5(path) as file:
-        names = tuple(_datasets(path, file, dataset))
-    return ColumnFile(path, names, lambda wanted: _from_hdf5(path, dataset, wanted))
+        found, unusable = _datasets(path, file, dataset)
+        rows = len(found[ENERGY][0]) if ENERGY in found else None
+    return ColumnFile(path, tuple(found), lambda names: _from_hdf5(path, dataset, names), rows, unusable)
 
 
 def _from_hdf5(path: Path, dataset: str, names: Sequence[str]) -> Iterator[Columns]:
     with open_hdf5(path) as file:
-        found = _datasets(path, file, dataset)
+        found, _ = _datasets(path, file, dataset)
         rows = len(found[ENERGY][0])
         for start in range(0, rows, CHUNK):
             stop = min(start + CHUNK, rows)
@@ -235,20 +191,21 @@ def _from_hdf5(path: Path, dataset: str, names: Sequence[str]) -> Iterator[Colum
                 raise damaged(path, f"rows {start} to {stop - 1} cannot be read", error) from error
 
 
-def _datasets(path: Path, file: Any, dataset: str) -> dict[str, tuple[Any, int]]:
-    """Data set and column in it of every column of the file."""
+_Datasets = dict[str, tuple[Any, int]]
+"""Data set and column in it of every column of a file."""
+
+
+def _datasets(path: Path, file: Any, dataset: str) -> tuple[_Datasets, dict[str, str]]:
+    """The columns of the file, and what is wrong with what looks like one."""
     try:
         if dataset in file:
-            energies = _numbers(path, file, dataset)
-            if energies is None:
-                raise DataError(f"{path}, {dataset}: expected one energy per row", hint="give shape (rows,)")
-            further = find_conditions(path, file, len(energies)).datasets
-            return {ENERGY: (energies, 0), **further}
+            return _challenge(path, file, dataset)
         nodes = {str(name): _numbers(path, file, str(name)) for name in sorted(file)}
+        other = {name: _what(file[name]) for name, node in nodes.items() if node is None}
     except HDF5_ERRORS as error:
         raise damaged(path, "the HDF5 structure cannot be read", error) from error
     found = {name: (node, 0) for name, node in nodes.items() if node is not None}
-    if ENERGY not in found:
+    if ENERGY not in nodes:
         raise DataError(
             f"{path}: no dataset {dataset!r} and none {ENERGY!r}, it has {', '.join(sorted(file)) or 'none'}",
             hint="incident energies of a CaloChallenge file are in 'incident_energies'",
@@ -256,7 +213,39 @@ def _datasets(path: Path, file: Any, dataset: str) -> dict[str, tuple[Any, int]]
     lengths = {name: len(node) for name, (node, _) in found.items()}
     if len(set(lengths.values())) > 1:
         raise DataError(f"{path}: datasets of different lengths, {lengths}", hint="one number per particle")
-    return found
+    return found, other
+
+
+def _challenge(path: Path, file: Any, dataset: str) -> tuple[_Datasets, dict[str, str]]:
+    """Of a file in the CaloChallenge's layout; which particle a row is stands beside it."""
+    energies = _numbers(path, file, dataset)
+    if energies is None:
+        raise DataError(f"{path}, {dataset}: expected one energy per row", hint="give shape (rows,)")
+    found = {ENERGY: (energies, 0), **find_conditions(path, file, len(energies)).datasets}
+    other = {}
+    for name in (name for name in IDENTITY if name in file):
+        if name in found:
+            raise DataError(f"{path}: both {name} and {PREFIX}{name}", hint="remove one of the two datasets")
+        node = _numbers(path, file, name)
+        if node is None:
+            other[name] = _what(file[name])
+        elif len(node) != len(energies):
+            other[name] = f"has {len(node)} rows of {len(energies)}"
+        else:
+            found[name] = (node, 0)
+    other |= {
+        name: _what(file[PREFIX + name]) for name in IDENTITY if name not in found and PREFIX + name in file
+    }
+    return found, other
+
+
+def _what(node: Any) -> str:
+    """What is wrong with a node of a file that is no column of numbers."""
+    if not isinstance(node, h5py.Dataset):
+        return "is a group"
+    if node.dtype.kind not in "fiu":
+        return f"is of type {str(node.dtype)[:60]}"
+    return f"has shape {node.shape}"
 
 
 def _numbers(path: Path, file: Any, name: str) -> Any:

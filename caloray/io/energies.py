@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-__all__ = ["read_energies"]
+__all__ = ["HDF5", "open_array", "read_energies"]
 
+import zipfile
 from pathlib import Path
+from tokenize import TokenError
 
 import h5py
 import numpy as np
 
 from caloray.errors import DataError
 from caloray.io.challenge_checks import open_hdf5
+from caloray.io.given_file import require_file
+from caloray.io.text_columns import ENCODING, number
 
 MAX_ROWS = 1_000_000_000
 HDF5 = {".h5", ".hdf5", ".hdf"}
@@ -25,14 +29,13 @@ def read_energies(path: Path, dataset: str = "incident_energies") -> np.ndarray:
     Raises:
         DataError: No such file, another format, another shape, no rows, or a line that is not a number.
     """
-    if not path.is_file():
-        raise DataError(f"{path}: no such file of incident energies", hint="check the path")
+    require_file(path, "file of incident energies")
     suffix = path.suffix.lower()
     try:
         if suffix in HDF5:
             values = _from_hdf5(path, dataset)
         elif suffix == ".npy":
-            values = np.load(path, allow_pickle=False)
+            values = open_array(path)
         else:
             values = _from_text(path)
     except (OSError, ValueError, EOFError) as error:
@@ -41,6 +44,34 @@ def read_energies(path: Path, dataset: str = "incident_energies") -> np.ndarray:
             hint="expected CaloChallenge HDF5 (.hdf5), .npy, or text with one number [MeV] per line",
         ) from error
     return _column(path, values)
+
+
+def open_array(path: Path) -> np.ndarray:
+    """The numbers of an ``.npy`` file, (rows,) or (rows, 1), mapped rather than read.
+
+    Raises:
+        DataError: Not such a file, or of another shape.
+    """
+    try:
+        values = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (
+        OSError,
+        ValueError,
+        EOFError,
+        SyntaxError,
+        OverflowError,
+        TokenError,
+        zipfile.BadZipFile,
+    ) as error:
+        reason = str(error).split("\n", maxsplit=1)[0][:120]
+        raise DataError(f"{path}: cannot be read ({reason})", hint="write it with numpy.save") from error
+    if not isinstance(values, np.ndarray):
+        held = ", ".join(values.files[:20]) or "none"
+        values.close()
+        raise DataError(
+            f"{path}: an .npz archive of arrays ({held}), expected one array", hint="write it with numpy.save"
+        )
+    return _checked(path, values)
 
 
 def _from_hdf5(path: Path, dataset: str) -> np.ndarray:
@@ -58,26 +89,34 @@ def _from_hdf5(path: Path, dataset: str) -> np.ndarray:
 
 def _from_text(path: Path) -> np.ndarray:
     values = []
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
+    with path.open(encoding=ENCODING) as lines:
+        for at, line in enumerate(lines, start=1):
             word = line.partition("#")[0].strip().rstrip(",")
             if not word:
                 continue
             try:
-                values.append(float(word))
+                values.append(number(word))
             except ValueError as error:
                 raise DataError(
-                    f"{path}: line {number} is not one number: {word[:60]!r}",
+                    f"{path}: line {at} is not one number: {word[:60]!r}",
                     hint="write one energy [MeV] per line; comments start with #",
                 ) from error
     return np.array(values)
 
 
 def _column(path: Path, values: np.ndarray) -> np.ndarray:
+    if not values.size:
+        raise DataError(
+            f"{path}: no numbers, expected one energy per row", hint="give one energy [MeV] per shower"
+        )
+    return _checked(path, values).reshape(-1).astype(np.float64)
+
+
+def _checked(path: Path, values: np.ndarray) -> np.ndarray:
     flat = values.ndim == 1 or (values.ndim == 2 and values.shape[1] == 1)
-    if not flat or values.dtype.kind not in "fiu" or not values.size:
+    if not flat or values.dtype.kind not in "fiu":
         raise DataError(
             f"{path}: found {values.dtype} of shape {values.shape}, expected one energy per row",
             hint="give an array of shape (rows,) or (rows, 1) in MeV",
         )
-    return values.reshape(-1).astype(np.float64)
+    return values

@@ -25,6 +25,7 @@ import numpy as np
 
 from caloray.errors import ConfigError, DataError
 from caloray.io.column_files import CHUNK
+from caloray.io.given_file import require_file
 from caloray.io.particle_record import ENERGY, ParticleRows
 from caloray.showers import DIRECTION
 
@@ -182,8 +183,7 @@ class _Watched(io.RawIOBase):
 
 @contextmanager
 def _opened(path: Path) -> Iterator[IO[bytes]]:
-    if not path.is_file():
-        raise DataError(f"{path}: no such file of particles", hint="check the path")
+    require_file(path, "file of particles")
     unpack = PACKED.get(path.suffix.lower(), open)
     try:
         with unpack(path, "rb") as file:

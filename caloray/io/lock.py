@@ -32,7 +32,7 @@ def exclusive(directory: Path) -> Iterator[None]:
             f"{directory}: another caloray process is writing here",
             hint="wait for it to end, or choose another output directory",
         ) from error
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise storage_error(error, directory) from error
     try:
         yield

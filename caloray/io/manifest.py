@@ -144,7 +144,12 @@ class Manifest:
             IntegrityError: Missing, altered, of a newer format, or naming files outside the directory.
         """
         path = directory / MANIFEST
-        if not path.is_file():
+        try:
+            held = path.is_file()
+        except OSError as error:  # such as a name that no file can have
+            reason = error.strerror or str(error)
+            raise IntegrityError(f"{directory}: cannot be read ({reason})", hint="check the path") from error
+        if not held:
             raise IntegrityError(
                 f"{directory}: no {MANIFEST}, so not a complete directory of shards",
                 hint="run the command that makes it again; it continues where it stopped",
@@ -281,6 +286,8 @@ def _entry(value: Any) -> ShardEntry:
 
 
 def _typed(value: dict[str, Any], key: str, kind: type[_T]) -> _T:
+    if key not in value:
+        raise ValueError(f"no {key} in it")
     found = value[key]
     if not isinstance(found, kind) or isinstance(found, bool):
         raise TypeError(f"{key} is a {type(found).__name__}, expected {kind.__name__}")

@@ -6,7 +6,7 @@ file, as particle its position among the kept rows of its event (whose rows stan
 
 from __future__ import annotations
 
-__all__ = ["FileColumns", "Numbering", "file_columns", "file_particles"]
+__all__ = ["FileColumns", "Numbering", "constant_conditions", "file_columns", "file_particles"]
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from caloray.errors import DataError
-from caloray.io.column_files import Columns, open_columns
+from caloray.io.column_files import ColumnFile, open_columns
 from caloray.io.hepmc import HEPMC, EnergyKind, is_hepmc, read_hepmc
 from caloray.io.particle_record import ENERGY, IDENTITY, ParticleRows
+from caloray.io.text_columns import Columns
 
 WHOLE = 2**53
 """Whole numbers that a float holds exactly end here."""
@@ -30,10 +31,12 @@ class FileColumns:
     Args:
         conditions: Names of the scalars besides the energy.
         identity: Which of run, event, particle and pdg.
+        rows: How many particles it holds, where that is known without reading them.
     """
 
     conditions: tuple[str, ...]
     identity: tuple[str, ...]
+    rows: int | None = None
 
 
 def file_columns(path: Path) -> FileColumns:
@@ -44,11 +47,21 @@ def file_columns(path: Path) -> FileColumns:
     """
     if is_hepmc(path):
         return HEPMC_COLUMNS
-    names = open_columns(path).names
+    file = _opened(path)
+    names = file.names
     return FileColumns(
         tuple(name for name in names if name != ENERGY and name not in IDENTITY),
         tuple(name for name in names if name in IDENTITY),
+        file.rows,
     )
+
+
+def _opened(path: Path) -> ColumnFile:
+    """The file; one that says in other things than numbers which particle a row is would lose it."""
+    file = open_columns(path)
+    for name in IDENTITY:
+        file.require(name)
+    return file
 
 
 HEPMC_COLUMNS = FileColumns(HEPMC, ("event", "particle", "pdg"))
@@ -79,7 +92,9 @@ def file_particles(
     if is_hepmc(path):
         yield from read_hepmc(path, conditions, run=run, pdg=pdg, energy=energy)
         return
-    file = open_columns(path)
+    file = _opened(path)
+    for name in conditions:
+        file.require(name)
     missing = [name for name in conditions if name not in file.names]
     if pdg is not None and "pdg" not in file.names:
         missing.append("pdg")

@@ -15,6 +15,7 @@ __all__ = [
     "ParticleTable",
     "ParticleWriter",
     "SkippedWriter",
+    "list_bytes",
     "read_skipped",
     "require_free_names",
 ]
@@ -39,6 +40,20 @@ SKIPPED = "skipped.parquet"
 REASON = "reason"
 FORMAT = "particles-1"
 _OWN = {ENERGY, *IDENTITY, EVENT_ID, REASON}
+_SPARE, _FOOTER = 1.02, 1 << 16
+
+
+def list_bytes(rows: int, conditions: int) -> int:
+    """What a particle list takes on disk at most [bytes]; lists that compress well take less.
+
+    Args:
+        rows: Particles.
+        conditions: Conditions that each of them has.
+    """
+    identity = sum(np.dtype(kind).itemsize for kind in IDENTITY.values())
+    columns = 1 + conditions + len(IDENTITY)
+    groups = -(-rows // ROW_GROUP)
+    return int(rows * (8 * (1 + conditions) + identity) * _SPARE) + groups * columns * 512 + _FOOTER
 
 
 def require_free_names(conditions: Iterable[str]) -> None:

@@ -13,9 +13,11 @@ import numpy as np
 from caloray.errors import DataError
 from caloray.io.challenge_checks import open_hdf5
 from caloray.io.challenge_conditions import find_conditions
-from caloray.io.column_files import open_columns, text_header
+from caloray.io.column_files import open_columns
 from caloray.io.energies import HDF5, read_energies
+from caloray.io.given_file import require_file
 from caloray.io.particle_record import ENERGY
+from caloray.io.text_columns import text_layout
 
 PARQUET = ".parquet"
 
@@ -44,13 +46,14 @@ def read_particles(path: Path, dataset: str = "incident_energies") -> Particles:
     Raises:
         DataError: The file cannot be read, or a column has another length.
     """
+    require_file(path, "file of incident energies")
     suffix = path.suffix.lower()
     if suffix in HDF5:
         energies = read_energies(path, dataset)
         with open_hdf5(path) as file:
             found = find_conditions(path, file, len(energies)).read(0, len(energies))
         return Particles(energies, found)
-    if suffix == PARQUET or (suffix != ".npy" and path.is_file() and text_header(path)):
+    if suffix == PARQUET or (suffix != ".npy" and text_layout(path).names):
         return _table(path)
     return Particles(read_energies(path, dataset))
 

@@ -14,7 +14,7 @@ direction it is (0, 0, 1), where nothing tells its kind it is that of the geomet
 
 from __future__ import annotations
 
-__all__ = ["SCHEMA_VERSION", "points_of", "write_showerdata"]
+__all__ = ["write_showerdata"]
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path

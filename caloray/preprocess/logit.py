@@ -6,7 +6,9 @@ CaloFlow (arXiv:2106.05285) and iCaloFlow (arXiv:2305.11934) use it; alpha = 1e-
 
 from __future__ import annotations
 
-__all__ = ["expit", "logit"]
+__all__ = ["expit", "logit", "logit_log_slope"]
+
+import math
 
 import torch
 from torch import Tensor
@@ -20,3 +22,13 @@ def logit(u: Tensor, alpha: float) -> Tensor:
 def expit(x: Tensor, alpha: float) -> Tensor:
     """Inverse of :func:`logit`, clamped to [0, 1]."""
     return ((torch.sigmoid(x) - alpha) / (1 - 2 * alpha)).clamp(0.0, 1.0)
+
+
+def logit_log_slope(x: Tensor, alpha: float) -> Tensor:
+    r"""Log |dx/du| of :func:`logit` at its value x (any shape).
+
+    With v = sigmoid(x), :math:`dx/du = (1 - 2 \alpha) / (v (1 - v))`, from the definition above. A share
+    outside [0, 1] gets the slope at the end that it is clamped to.
+    """
+    sigmoid = torch.nn.functional.logsigmoid
+    return math.log1p(-2 * alpha) - sigmoid(x) - sigmoid(-x)

@@ -13,7 +13,7 @@ to find.
 
 from __future__ import annotations
 
-__all__ = ["from_unit_space", "to_unit_space"]
+__all__ = ["from_unit_space", "to_unit_space", "unit_space_log_det"]
 
 import torch
 from torch import Tensor
@@ -42,3 +42,23 @@ def from_unit_space(shares: Tensor, incident: Tensor, scale: float) -> Tensor:
     left = torch.cat([torch.ones_like(total), (1 - shares[:, 1:]).cumprod(dim=1)], dim=1)
     taken = torch.cat([shares[:, 1:], torch.ones_like(total)], dim=1)
     return total * left * taken
+
+
+def unit_space_log_det(layer_energies: Tensor, incident: Tensor, scale: float) -> Tensor:
+    r"""Log |det du/dE| of :func:`to_unit_space`, (batch,).
+
+    With :math:`T_k = \sum_{j \ge k} E_j`, whose determinant is 1, :math:`u_0 = T_0 / (s E_\mathrm{inc})` and
+    :math:`u_k = 1 - T_k / T_{k-1}` are triangular in T, so that
+
+    .. math:: \log|\det| = -\log(s E_\mathrm{inc}) - \sum_{k=1}^{L-1} \log T_{k-1}
+
+    A total above the scale, which is clamped, counts as the map would without its clamp.
+
+    Args:
+        layer_energies: (batch, L) energies [MeV], positive (noise added).
+        incident: (batch,) incident energies [MeV].
+        scale: Largest E_tot / E_inc.
+    """
+    remaining = layer_energies.flip(1).cumsum(1).flip(1)[:, :-1]
+    tiny = torch.finfo(remaining.dtype).tiny
+    return -torch.log(scale * incident) - torch.log(remaining.clamp_min(tiny)).sum(dim=1)

@@ -99,3 +99,31 @@ class Component(Protocol):
         dtype: torch.dtype = torch.float32,
     ) -> tuple[Tensor, Tensor]:
         """Target (n, features) and context (n, context_features) in ``dtype``, noise from ``draws``."""
+
+    def measured_batch(
+        self,
+        store: LayerStore,
+        rows: np.ndarray,
+        draws: torch.Generator,
+        dtype: torch.dtype = torch.float32,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The same target x and context as :meth:`batch`, and the logarithm of the volume that goes with x.
+
+        ``log p(x) + log_volume`` is the log density of the energies E of a row with respect to Lebesgue
+        measure per MeV for each voxel or layer with E > 0 and a point mass for each with E = 0, whatever
+        noise, filling, margin and space the maps use. With y the noisy or filled energies and x = f(y),
+
+            log_volume = log |det dx/dy| - sum over empty entries of log q(y),
+
+        where q [1/MeV] is the density of what fills an empty entry: 1/w for uniform noise of width w. The
+        mean over the noise of -log p(x) - log_volume is then at least -log P(E) by Jensen's inequality, and
+        equal to it for empty entries where p has the shape of q there (variational dequantisation, Theis
+        et al., arXiv:1511.01844; Ho et al., arXiv:1902.00275). Noise on an entry with E > 0 counts as a
+        part of E in the same sense: p's density of E is that of its y less the noise.
+
+        A row's density is given its context. Rows that the scheme leaves out, because sampling does not ask
+        a flow for empty layers, are left out here as well.
+
+        Returns:
+            Target and context as :meth:`batch`, and (n,) float64 log_volume [log MeV^-k, k entries > 0].
+        """

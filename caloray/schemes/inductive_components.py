@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["FirstLayer", "NextLayer", "Preprocessing", "VoxelComponent"]
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,8 +20,8 @@ from caloray.geometry import Geometry
 from caloray.io.store import LayerStore
 from caloray.preprocess.conditions import ParticleMap
 from caloray.preprocess.cut import renormalise_and_cut
-from caloray.preprocess.log_space import from_log_space, to_log_space
-from caloray.preprocess.logit import expit, logit
+from caloray.preprocess.log_space import from_log_space, log_space_log_volume, to_log_space
+from caloray.preprocess.logit import expit, logit, logit_log_slope
 from caloray.preprocess.statistics import TrainingStatistics
 from caloray.rng import StreamKey
 from caloray.schemes.inductive_config import InductiveConfig
@@ -94,6 +95,26 @@ class Preprocessing:
         noisy = voxels + config.voxel_noise * fill
         return logit(noisy / noisy.sum(dim=1, keepdim=True), config.alpha)
 
+    def log_volume(self, voxels: Tensor, fill: Tensor, x: Tensor) -> Tensor:
+        """(n,) float64 what is to be added to log p(x); see :meth:`Component.measured_batch`.
+
+        In the space of shares, which sum to one so that the whole map has no inverse, it is that of the map
+        of each voxel at a fixed scale, the sum of the noisy voxels: the D numbers which the flow draws are
+        scaled by the layer's energy, so that this is the density in MeV of what the generator draws.
+
+        Args:
+            voxels: (n, D) energies [MeV], zero where empty.
+            fill: (n, D) as :meth:`encode` had it.
+            x: (n, D) what it made of them.
+        """
+        config = self.config
+        voxels, fill, x = voxels.double(), fill.double(), x.double()
+        if config.voxel_space == "log":
+            return log_space_log_volume(voxels, x, config.fill_mean, config.fill_std).sum(dim=1)
+        scale = (voxels + config.voxel_noise * fill).sum(dim=1)
+        filling = math.log(config.voxel_noise) * (voxels == 0).sum(dim=1, dtype=x.dtype)
+        return logit_log_slope(x, config.alpha).sum(dim=1) - x.shape[1] * torch.log(scale) + filling
+
     def decode(self, x: Tensor, energies: Tensor) -> Tensor:
         """Voxels (n, D) [MeV] from flow space, given the layer's energy (n,) [MeV]."""
         config = self.config
@@ -143,7 +164,7 @@ class _Base(ABC):
 
 @dataclass(frozen=True)
 class VoxelComponent(_Base):
-    """What the two voxel flows share: the target's dimension, rotation, the way back."""
+    """What the two voxel flows share: the target's dimension, batches, rotation, the way back."""
 
     @property
     def features(self) -> int:
@@ -153,6 +174,33 @@ class VoxelComponent(_Base):
     def decode(self, x: Tensor, energies: Tensor) -> Tensor:
         """Voxels (n, D) [MeV] from flow space, given the layer's energies (n,) [MeV]."""
         return self.preprocessing.decode(x, energies)
+
+    def batch(
+        self,
+        store: LayerStore,
+        rows: np.ndarray,
+        draws: torch.Generator,
+        dtype: torch.dtype = torch.float32,
+    ) -> tuple[Tensor, Tensor]:
+        """Voxels in flow space, and their condition."""
+        return self._drawn(store, rows, draws, dtype)[:2]
+
+    def measured_batch(
+        self,
+        store: LayerStore,
+        rows: np.ndarray,
+        draws: torch.Generator,
+        dtype: torch.dtype = torch.float32,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """:meth:`batch` and what is to be added to log p(x); see :meth:`Component.measured_batch`."""
+        target, context, voxels, fill = self._drawn(store, rows, draws, dtype)
+        return target, context, self.preprocessing.log_volume(voxels, fill, target)
+
+    @abstractmethod
+    def _drawn(
+        self, store: LayerStore, rows: np.ndarray, draws: torch.Generator, dtype: torch.dtype
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Target, context, and of the target: voxels (n, D) [MeV] and the uniform numbers that fill them."""
 
     def asked(self, energies: Tensor) -> Tensor:
         """(n,) bool: is the flow asked for a layer of this energy [MeV], or is the layer empty anyway?"""
@@ -199,14 +247,9 @@ class FirstLayer(VoxelComponent):
             condition = condition / 4
         return torch.cat([self.preprocessing.particle.context(incident, conditions), condition], dim=1)
 
-    def batch(
-        self,
-        store: LayerStore,
-        rows: np.ndarray,
-        draws: torch.Generator,
-        dtype: torch.dtype = torch.float32,
-    ) -> tuple[Tensor, Tensor]:
-        """Voxels in flow space, and their condition."""
+    def _drawn(
+        self, store: LayerStore, rows: np.ndarray, draws: torch.Generator, dtype: torch.dtype
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         dense = torch.from_numpy(store.dense(rows[:, 0], rows[:, 1])).to(dtype)
         (voxels,) = self.turned(draws, len(rows), dense)
         fill = torch.rand(voxels.shape, generator=draws, dtype=dtype)
@@ -215,7 +258,7 @@ class FirstLayer(VoxelComponent):
         energies = self.preprocessing.conditioning_energy(energies, draws)
         conditions = self.preprocessing.particle.take(store.conditions, rows[:, 0])
         context = self.context(incident, energies, conditions)
-        return self.preprocessing.encode(voxels, fill), context.to(dtype)
+        return self.preprocessing.encode(voxels, fill), context.to(dtype), voxels, fill
 
 
 @dataclass(frozen=True)
@@ -273,14 +316,9 @@ class NextLayer(VoxelComponent):
         ]
         return torch.cat([part.to(previous.dtype) for part in parts], dim=1)
 
-    def batch(
-        self,
-        store: LayerStore,
-        rows: np.ndarray,
-        draws: torch.Generator,
-        dtype: torch.dtype = torch.float32,
-    ) -> tuple[Tensor, Tensor]:
-        """Voxels in flow space, and their condition."""
+    def _drawn(
+        self, store: LayerStore, rows: np.ndarray, draws: torch.Generator, dtype: torch.dtype
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         shower, column = rows[:, 0], rows[:, 1]
         voxels, previous = self.turned(
             draws,
@@ -298,4 +336,5 @@ class NextLayer(VoxelComponent):
         incident = torch.as_tensor(store.incident_energies[shower])
         conditions = self.preprocessing.particle.take(store.conditions, shower)
         layer = torch.as_tensor(column)
-        return target, self.context(incident, energies, before, previous, fill[1], layer, conditions)
+        context = self.context(incident, energies, before, previous, fill[1], layer, conditions)
+        return target, context, voxels, fill[0]

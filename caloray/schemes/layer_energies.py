@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["EnergyMaps", "LayerEnergies", "sample_layer_energies"]
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -15,8 +16,8 @@ from torch import Tensor
 from caloray.flows.maf import MAFConfig, build_maf, maf_parameters
 from caloray.io.store import LayerStore
 from caloray.preprocess.conditions import ParticleMap
-from caloray.preprocess.logit import expit, logit
-from caloray.preprocess.unit_space import from_unit_space, to_unit_space
+from caloray.preprocess.logit import expit, logit, logit_log_slope
+from caloray.preprocess.unit_space import from_unit_space, to_unit_space, unit_space_log_det
 from caloray.rng import StreamKey
 from caloray.schemes.draws import image, latent, require_some_finite
 from caloray.schemes.streams import Streams
@@ -58,6 +59,22 @@ class EnergyMaps:
         else:
             shares = energies / self.max_layer_energy
         return logit(shares, self.alpha)
+
+    def log_volume(self, energies: Tensor, noisy: Tensor, x: Tensor, incident: Tensor) -> Tensor:
+        """(n,) what is to be added to log p(x); see :meth:`Component.measured_batch`.
+
+        Args:
+            energies: (n, L) layer energies [MeV], zero where empty.
+            noisy: (n, L) the same with noise.
+            x: (n, L) what :meth:`encode` made of the noisy ones.
+            incident: (n,) incident energies [MeV].
+        """
+        if self.energy_space == "unit":
+            shares = unit_space_log_det(noisy, incident, self.max_ratio)
+        else:
+            shares = torch.full_like(incident, -math.log(self.max_layer_energy) * energies.shape[1])
+        filling = math.log(self.voxel_noise) * (energies == 0).sum(dim=1, dtype=noisy.dtype)
+        return shares + logit_log_slope(x, self.alpha).sum(dim=1) + filling
 
     def decode(self, x: Tensor, incident: Tensor) -> Tensor:
         """Layer energies (n, L) [MeV] from flow space; energies below the threshold are zero.
@@ -131,12 +148,36 @@ class LayerEnergies:
         dtype: torch.dtype = torch.float32,
     ) -> tuple[Tensor, Tensor]:
         """Noisy layer energies in flow space, and their condition."""
+        target, context, _ = self._drawn(store, rows, draws)
+        return target.to(dtype), context.to(dtype)
+
+    def measured_batch(
+        self,
+        store: LayerStore,
+        rows: np.ndarray,
+        draws: torch.Generator,
+        dtype: torch.dtype = torch.float32,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """:meth:`batch` and what is to be added to log p(x); see :meth:`Component.measured_batch`.
+
+        A row outside the fitted range of totals or layer energies is clamped to its end; its volume is that
+        of the linear map and of the logit's slope at the end.
+        """
+        target, context, noisy = self._drawn(store, rows, draws)
+        energies = torch.as_tensor(store.layer_energies[rows[:, 0]])
+        incident = torch.as_tensor(store.incident_energies[rows[:, 0]])
+        return target.to(dtype), context.to(dtype), self.maps.log_volume(energies, noisy, target, incident)
+
+    def _drawn(
+        self, store: LayerStore, rows: np.ndarray, draws: torch.Generator
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Target, context and the noisy energies (n, L) [MeV] of the target, all float64."""
         energies = torch.as_tensor(store.layer_energies[rows[:, 0]])
         incident = torch.as_tensor(store.incident_energies[rows[:, 0]])
         conditions = self.maps.particle.take(store.conditions, rows[:, 0])
         noise = torch.rand(energies.shape, generator=draws, dtype=torch.float64)
-        target = self.maps.encode(energies + self.maps.voxel_noise * noise, incident)
-        return target.to(dtype), self.context(incident, conditions).to(dtype)
+        noisy = energies + self.maps.voxel_noise * noise
+        return self.maps.encode(noisy, incident), self.context(incident, conditions), noisy
 
     def decode(self, x: Tensor, incident: Tensor) -> Tensor:
         """Layer energies (n, L) [MeV] from flow space; energies below the threshold are zero."""

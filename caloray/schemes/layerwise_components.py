@@ -7,6 +7,7 @@ __all__ = ["AllLayers", "LayerFlow", "LayerMaps", "OneLayer"]
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -31,6 +32,14 @@ from caloray.schemes.symmetry import Turn, draw_turns
 ENERGY_FLOOR = 1e-3
 ENERGY_CENTRE = 2.0
 SCALE_MARGIN = 1.0 + 1e-6
+
+
+class Filled(NamedTuple):
+    """Voxels (n, D) [MeV], zero where empty, and the uniform numbers (n, D) of their filling and noise."""
+
+    voxels: Tensor
+    fill: Tensor
+    noise: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -105,6 +114,19 @@ class LayerMaps:
     def encode(self, voxels: Tensor, layers: Tensor, fill: Tensor, noise: Tensor | None) -> Tensor:
         """Voxels (n, D) [MeV] of layers (n,) or (1,) in flow space; see :meth:`LogLogit.encode`."""
         return self.voxel_map.encode(voxels, self._maxima(layers, voxels), fill, noise)
+
+    def log_volume(self, drawn: Filled, x: Tensor, layers: Tensor) -> Tensor:
+        """(n,) float64 what is to be added to log p(x); see :meth:`Component.measured_batch`.
+
+        Args:
+            drawn: Voxels and noise of the target.
+            x: (n, D) what :meth:`encode` made of them.
+            layers: (n,) or (1,) positions of the layers.
+        """
+        noisy, x = self.voxel_map.noisy(drawn.voxels, drawn.fill, drawn.noise).double(), x.double()
+        slope = self.voxel_map.log_slope(noisy, x, self._maxima(layers, x))
+        filling = self.voxel_map.fill_log_density(noisy)
+        return (slope - filling.masked_fill(drawn.voxels > 0, 0.0)).sum(dim=1)
 
     def decode(self, x: Tensor, layers: Tensor, energies: Tensor) -> Tensor:
         """Voxels (n, D) [MeV] from flow space, given the layers' energies (n,) [MeV]."""
@@ -218,9 +240,31 @@ class LayerFlow(ABC):
         dtype: torch.dtype = torch.float32,
     ) -> tuple[Tensor, Tensor]:
         """A layer in flow space, and its condition: the real previous layers (teacher forcing)."""
+        return self._drawn(store, rows, draws, dtype)[:2]
+
+    def measured_batch(
+        self,
+        store: LayerStore,
+        rows: np.ndarray,
+        draws: torch.Generator,
+        dtype: torch.dtype = torch.float32,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """:meth:`batch` and what is to be added to log p(x); see :meth:`Component.measured_batch`.
+
+        A voxel above its layer's largest of the training split is clamped to it and has the slope there;
+        for fillings at the threshold see :meth:`LogLogit.fill_log_density`.
+        """
+        target, context, drawn = self._drawn(store, rows, draws, dtype)
+        layers = torch.as_tensor(np.array(store.layers)[rows[:, 1]])
+        return target, context, self.maps.log_volume(drawn, target, layers)
+
+    def _drawn(
+        self, store: LayerStore, rows: np.ndarray, draws: torch.Generator, dtype: torch.dtype
+    ) -> tuple[Tensor, Tensor, Filled]:
+        """Target, context, and of the target what it was made of."""
         shower, column = rows[:, 0], rows[:, 1]
         turn = self._turn(len(rows), draws)
-        target, previous = self._encoded(store, rows, turn, draws, dtype)
+        target, previous, drawn = self._encoded(store, rows, turn, draws, dtype)
         conditions = self.maps.particle.take(store.conditions, shower)
         context = self.context(
             previous,
@@ -229,7 +273,7 @@ class LayerFlow(ABC):
             torch.as_tensor(store.layer_energies[shower, column]),
             conditions if turn is None else turn.conditions(conditions, self.maps.particle.names),
         )
-        return target, context.to(dtype)
+        return target, context.to(dtype), drawn
 
     def _turn(self, count: int, draws: torch.Generator) -> Turn | None:
         if self.maps.config.augment == "none":
@@ -243,8 +287,11 @@ class LayerFlow(ABC):
         turn: Turn | None,
         draws: torch.Generator,
         dtype: torch.dtype,
-    ) -> tuple[Tensor, list[Tensor]]:
-        """The target and its previous layers, oldest first, in flow space; a layer that is not there is 0."""
+    ) -> tuple[Tensor, list[Tensor], Filled]:
+        """The target and its previous layers, oldest first, in flow space; a layer that is not there is 0.
+
+        Third comes what the target was made of.
+        """
         encoded = []
         for back in range(self.previous + 1):
             column = rows[:, 1] - back
@@ -254,10 +301,12 @@ class LayerFlow(ABC):
             noise = None
             if self.maps.config.voxel_noise:
                 noise = torch.rand(voxels.shape, generator=draws, dtype=dtype)
+            if back == 0:
+                drawn = Filled(voxels, fill, noise)
             layers = torch.as_tensor(np.array(store.layers)[column.clip(0)])
             x = self.maps.encode(voxels, layers, fill, noise)
             encoded.append(x.where(torch.as_tensor(column >= 0)[:, None], torch.zeros_like(x)))
-        return encoded[0], encoded[:0:-1]
+        return encoded[0], encoded[:0:-1], drawn
 
     def asked(self, energies: Tensor) -> Tensor:
         """(n,) bool: is the flow asked for a layer of this energy [MeV], or is the layer empty anyway?"""

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-__all__ = ["TOKEN_VARIABLE", "admits", "digest_of", "is_loopback", "read_token", "require_protection"]
+__all__ = [
+    "TOKEN_VARIABLE",
+    "admits",
+    "digest_of",
+    "is_loopback",
+    "is_token",
+    "read_token",
+    "require_protection",
+    "warn_of_open_line",
+]
 
 import hashlib
 import hmac
 import ipaddress
+import logging
 import os
 import re
 from pathlib import Path
 
 from caloray.errors import AuthError
 
+_LOG = logging.getLogger(__name__)
 TOKEN_VARIABLE = "CALORAY_SERVE_TOKEN"  # noqa: S105  (the name of a variable)
 SHORTEST = 16
 _TOKEN = re.compile(r"[\x21-\x7e]+")
@@ -20,7 +31,7 @@ _MAKE = "make one with `python -c 'import secrets; print(secrets.token_urlsafe(3
 
 
 def read_token(file: Path | None = None) -> str | None:
-    """The token in a file, else that of the environment, else None.
+    """The token in a file, else that of the environment, else None; a file that others may read is warned of.
 
     Raises:
         AuthError: The file cannot be read, or the token is too short or has characters that no header
@@ -31,13 +42,18 @@ def read_token(file: Path | None = None) -> str | None:
     if found is None:
         return None
     token = found.strip()
-    if len(token) < SHORTEST or not _TOKEN.fullmatch(token):
+    if len(token) < SHORTEST or not is_token(token):
         raise AuthError(
             f"the token in {source} is no use: {SHORTEST} or more printable ASCII characters without blanks "
             "are expected",
             hint=_MAKE,
         )
     return token
+
+
+def is_token(text: str) -> bool:
+    """Whether a header can carry it: printable ASCII without blanks."""
+    return _TOKEN.fullmatch(text) is not None
 
 
 def digest_of(token: str) -> str:
@@ -76,12 +92,20 @@ def require_protection(host: str, token: str | None) -> None:
     if token is None and not is_loopback(host):
         raise AuthError(
             f"serving on {host} without a token: whoever reaches the port could use the service",
-            hint=f"set {TOKEN_VARIABLE} or pass --token-file ({_MAKE}), or serve on 127.0.0.1",
+            hint=f"set {TOKEN_VARIABLE} or pass a token file ({_MAKE}), or serve on 127.0.0.1",
         )
+
+
+def warn_of_open_line(host: str, token: str | None) -> None:
+    """Warn of a token that will come in readably from other machines."""
+    if token is not None and not is_loopback(host):
+        _LOG.warning("%s: tokens travel unencrypted; put something that speaks TLS in front", host)
 
 
 def _content(file: Path) -> str:
     try:
+        if file.stat().st_mode & 0o077:
+            _LOG.warning("%s: other users can read or change this token: chmod 600 %s", file, file)
         return file.read_text(encoding="ascii", errors="replace")
     except OSError as error:
         raise AuthError(

@@ -66,19 +66,9 @@ class _Job:
 
     def pieces(self) -> list[Piece]:
         """The missing rows as runs of consecutive rows, at the current attempt."""
-        breaks = np.flatnonzero(np.diff(self.missing) > 1) + 1
-        return [self._piece(run) for run in np.split(self.missing, breaks)]
-
-    def _piece(self, rows: np.ndarray) -> Piece:
         order = self.order
-        return Piece(
-            seed=order.seed,
-            block=order.block,
-            energies=order.energies[rows],
-            start=order.start + int(rows[0]),
-            attempt=self.attempt,
-            conditions=None if order.conditions is None else order.conditions[rows],
-        )
+        whole = Piece(order.seed, order.block, order.energies, order.start, conditions=order.conditions)
+        return whole.runs(self.missing, self.attempt)
 
     def take(self, voxels: np.ndarray) -> None:
         """Put the missing rows (m, n_voxels) in place and find out which are invalid."""
@@ -177,8 +167,7 @@ class JointSampler:
         await asyncio.wait([future])
         self._began = None
         if error := future.exception():
-            for job in jobs:
-                _fail(job, error)
+            await self._blame(jobs, error)
             return
         for job in jobs:
             if not len(job.missing):
@@ -189,14 +178,24 @@ class JointSampler:
             elif not job.done.done():
                 self._queue.push(job, job.owner, len(job.missing))
 
+    async def _blame(self, jobs: list[_Job], error: BaseException) -> None:
+        """After a batch that failed: those of its jobs that fail alone, too, have failed."""
+        if len(jobs) == 1:
+            _fail(jobs[0], error)
+            return
+        for job in jobs:
+            if not job.done.done():
+                await self._sample([job])
+
     def _draw(self, jobs: list[_Job]) -> None:
-        """Sample the missing rows of all jobs in one call."""
+        """Sample the missing rows of all jobs in one call; if that fails, no job has changed."""
         parts = [job.pieces() for job in jobs]
         drawn = iter(self._sampler.make_pieces([piece for pieces in parts for piece in pieces]))
         rows = sum(len(job.missing) for job in jobs)
-        for job, pieces in zip(jobs, parts, strict=True):
+        voxels = [np.concatenate([next(drawn).voxels for _ in pieces]) for pieces in parts]
+        for job, found in zip(jobs, voxels, strict=True):
             job.batch_rows = max(job.batch_rows, rows)
-            job.take(np.concatenate([next(drawn).voxels for _ in pieces]))
+            job.take(found)
 
     def _pack(self, job: _Job) -> Made:
         order, names = job.order, tuple(self._sampler.condition_names)

@@ -54,6 +54,7 @@ class ModelFacts(BaseModel):
     conditions: list[ConditionFacts]
     block_size: int
     max_showers: int = Field(description="Most showers of one request.")
+    max_body_bytes: int = Field(description="Longest body of one.")
 
 
 class Shower(BaseModel):

@@ -21,14 +21,12 @@ from caloray.preprocess.condition_range import (
     require_names,
     require_unit_length,
 )
+from caloray.preprocess.energy_range import outside
 from caloray.serving.problems import invalid, unknown_model
 from caloray.serving.request import MAX_FIRST, ShowerRequest
 
 if TYPE_CHECKING:
     from caloray.bundle import Bundle
-
-EDGE = 1e-6
-"""Relative slack at the edges of the trained energies, as in generation."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,7 @@ class Served:
         """Names of the conditions, in the model's order."""
         return tuple(item.name for item in self.conditions)
 
-    def facts(self, max_showers: int) -> dict[str, Any]:
+    def facts(self, max_showers: int, max_body_bytes: int) -> dict[str, Any]:
         """What ``GET /v1/models`` says about it."""
         low, high = self.energy_range
         return {
@@ -93,6 +91,7 @@ class Served:
             ],
             "block_size": self.block_size,
             "max_showers": max_showers,
+            "max_body_bytes": max_body_bytes,
         }
 
 
@@ -156,10 +155,10 @@ def check_order(models: Mapping[str, Served], request: ShowerRequest, max_shower
 
 def _require_trained(energies: np.ndarray, model: Served) -> None:
     low, high = model.energy_range
-    outside = np.flatnonzero((energies < low * (1 - EDGE)) | (energies > high * (1 + EDGE)))
-    if outside.size:
+    strange = np.flatnonzero(outside(energies, (low, high)))
+    if strange.size:
         raise invalid(
-            f"energies[{outside[0]}] is outside the trained range {low:g} to {high:g} MeV",
+            f"energies[{strange[0]}] is outside the trained range {low:g} to {high:g} MeV",
             "energies are in MeV",
         )
 

@@ -87,11 +87,12 @@ def hopeless(redraws: int) -> Problem:
     )
 
 
-def unauthorised() -> Problem:
-    """401: no token, or another one."""
+def unauthorised(*, presented: bool = False) -> Problem:
+    """401: no token, or another one than expected (``presented``)."""
     challenge = {"www-authenticate": 'Bearer realm="caloray"'}
     hint = "send the header `Authorization: Bearer TOKEN`"
-    return Problem(401, AuthError, "this service asks for a token", hint, challenge)
+    message = "another token is expected" if presented else "this service asks for a token"
+    return Problem(401, AuthError, message, hint, challenge)
 
 
 def unknown_model(names: Sequence[str]) -> Problem:

@@ -7,7 +7,7 @@ __all__ = ["MAX_FIRST", "MAX_SEED", "ShowerRequest", "read_request"]
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, Field, ValidationError
 
 from caloray.serving.problems import Problem, invalid
 
@@ -15,6 +15,15 @@ MAX_SEED = 2**64 - 1
 MAX_FIRST = 2**53 - 1
 """Ids stay below what JSON numbers hold exactly in every language."""
 
+
+def _whole(value: object) -> object:
+    """Whole numbers may be written with a point, as JSON Schema has it, as long as they are exact."""
+    return (
+        int(value) if isinstance(value, float) and value.is_integer() and abs(value) <= MAX_FIRST else value
+    )
+
+
+_Whole = Annotated[int, BeforeValidator(_whole)]
 _Energy = Annotated[float, Field(gt=0)]
 _Numbers = Annotated[list[float], Field(min_length=1)]
 
@@ -43,8 +52,8 @@ class ShowerRequest(BaseModel):
         max_length=100,
         description="Further properties of the particles by name: one number for all, or one each.",
     )
-    seed: int = Field(default=0, ge=0, le=MAX_SEED, description="Seed of the random numbers.")
-    first: int = Field(
+    seed: _Whole = Field(default=0, ge=0, le=MAX_SEED, description="Seed of the random numbers.")
+    first: _Whole = Field(
         default=0,
         ge=0,
         le=MAX_FIRST,
@@ -94,6 +103,10 @@ _WORDS = {
 
 def _explained(error: Mapping[str, Any]) -> Problem:
     kind, place = error["type"], error["loc"]
+    if kind == "json_invalid" and "number out of range" in str(error.get("ctx", {}).get("error", "")):
+        return invalid("a number has too many digits")
+    if place and place[0] == "conditions" and len(place) > 1:
+        return invalid("every condition must be a finite number or a list of finite numbers")
     if kind in _SENTENCES:
         return invalid(_SENTENCES[kind])
     words = _WORDS.get(kind, "is not valid").format(**error.get("ctx", {}))

@@ -36,7 +36,10 @@ class Limits(BaseModel):
         default=64, ge=1, description="Requests for showers at the same time, per gateway; more get 503."
     )
     max_pending_showers: int = Field(
-        default=50_000, ge=1, description="Showers in them, per gateway; requests beyond get 503."
+        default=50_000,
+        ge=1,
+        description="Showers in them, per gateway, until the clients have taken them; large requests "
+        "beyond get 503.",
     )
     piece_rows: int = Field(
         default=64,
@@ -50,6 +53,9 @@ class Limits(BaseModel):
 
 class Answer:
     """The reply to a request for showers; an iterator over the chunks of its body, to be closed in any case.
+
+    The last chunk is empty. Who iterates asks for the next one behind it when the reply has been taken: until
+    then it is under way.
 
     Args:
         form: Its media type.
@@ -109,7 +115,7 @@ class ShowerService:
 
     @property
     def under_way(self) -> int:
-        """Requests for showers that are not answered to the end yet."""
+        """Requests for showers whose replies were not taken to the end yet."""
         return self._admission.requests
 
     def authorise(self, authorization: str | None) -> None:
@@ -119,7 +125,7 @@ class ShowerService:
             Problem: 401.
         """
         if not admits(authorization, self._token_digest):
-            raise unauthorised()
+            raise unauthorised(presented=bool(authorization))
 
     def require_open(self) -> None:
         """Take no more requests once the service is to stop.
@@ -166,7 +172,7 @@ class ShowerService:
     async def _chunks(
         self, order: Order, form: str, ticket: Ticket, owner: str
     ) -> AsyncGenerator[bytes, None]:
-        """The body, portion by portion; the ticket is given back when it ends, however it ends."""
+        """The body, portion by portion, then b""; the ticket is given back when it ends, however it ends."""
         limits = self.limits
         pieces = cut(order, max(limits.piece_rows, order.model.smallest))
 
@@ -179,12 +185,13 @@ class ShowerService:
             async with aclosing(in_order(pieces, make, limits.window)) as finished:
                 if form != ARROW:
                     yield json_reply(order, [made.payload async for made in finished])
-                    return
-                head = encode_head(stream_header(order))
-                async for made in finished:
-                    yield head + made.payload
-                    head = b""
-                yield END
+                else:
+                    head = encode_head(stream_header(order))
+                    async for made in finished:
+                        yield head + made.payload
+                        head = b""
+                    yield END
+                yield b""
         finally:
             ticket.release()
 

@@ -43,7 +43,10 @@ class ReplicaSettings(BaseModel):
         default=10, ge=0, le=200, description="Redraws that an invalid shower may have, as in generation."
     )
     piece_timeout_s: float = Field(
-        default=300.0, gt=0, description="Time that a piece may take, waiting included."
+        default=300.0,
+        gt=0,
+        description="Time that a model's replicas may give no sign of life, or sample one batch; how long "
+        "requests wait for their turn does not count.",
     )
 
     @model_validator(mode="after")
@@ -61,6 +64,11 @@ class ServeSettings(BaseModel):
     bundles: dict[str, Path] = Field(min_length=1, max_length=100, description="Bundle directories by name.")
     access: Literal["token", "open"] = Field(
         default="token", description="Who may ask: whoever has the token, or everybody who reaches the port."
+    )
+    open_to_network: bool = Field(
+        default=False,
+        description="With `access: open`: start also where other machines reach the port. Only behind "
+        "something that asks who they are.",
     )
     token_file: Path | None = Field(
         default=None, description="File with the token; else the variable CALORAY_SERVE_TOKEN counts."
@@ -81,8 +89,12 @@ class ServeSettings(BaseModel):
         return value
 
 
-def read_settings(value: Mapping[str, Any]) -> ServeSettings:
+def read_settings(value: Mapping[str, Any], hint: str = "") -> ServeSettings:
     """Settings from the ``args`` of a deploy file.
+
+    Args:
+        value: The fields.
+        hint: What to do about a wrong one; the fields that there are if omitted.
 
     Raises:
         ConfigError: Unknown fields, or values that cannot be.
@@ -92,9 +104,10 @@ def read_settings(value: Mapping[str, Any]) -> ServeSettings:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "args"
-        known = ", ".join(ServeSettings.model_fields)
+        said = first["msg"].removeprefix("Value error, ")
         raise ConfigError(
-            f"settings of the service: {where}: {first['msg']}", hint=f"fields are {known}"
+            f"settings of the service: {where}: {said}",
+            hint=hint or f"fields are {', '.join(ServeSettings.model_fields)}",
         ) from error
 
 

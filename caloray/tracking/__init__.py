@@ -53,6 +53,18 @@ class Tracker(Protocol):
     def component_ended(self, component: str, status: Status) -> None:
         """Close one component's child run."""
 
+    def child(
+        self,
+        name: str,
+        params: Mapping[str, object],
+        tags: Mapping[str, str],
+        histories: Mapping[str, str],
+    ) -> None:
+        """Open (or reopen) a further child run, with parameters and history folders of its own."""
+
+    def child_ended(self, name: str, status: Status, values: Mapping[str, float]) -> None:
+        """Close such a child run with its final numbers."""
+
     def close(self, status: Status) -> None:
         """Close the parent run and every child that is still open."""
 
@@ -73,6 +85,18 @@ class NullTracker:
         """Do nothing."""
 
     def component_ended(self, component: str, status: Status) -> None:
+        """Do nothing."""
+
+    def child(
+        self,
+        name: str,
+        params: Mapping[str, object],
+        tags: Mapping[str, str],
+        histories: Mapping[str, str],
+    ) -> None:
+        """Do nothing."""
+
+    def child_ended(self, name: str, status: Status, values: Mapping[str, float]) -> None:
         """Do nothing."""
 
     def close(self, status: Status) -> None:

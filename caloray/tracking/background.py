@@ -59,6 +59,20 @@ class BackgroundTracker:
         """Close one component's child run."""
         self._calls.put(lambda: self._tracker.component_ended(component, status))
 
+    def child(
+        self,
+        name: str,
+        params: Mapping[str, object],
+        tags: Mapping[str, str],
+        histories: Mapping[str, str],
+    ) -> None:
+        """Open (or reopen) a further child run."""
+        self._calls.put(lambda: self._tracker.child(name, params, tags, histories))
+
+    def child_ended(self, name: str, status: Status, values: Mapping[str, float]) -> None:
+        """Close such a child run."""
+        self._calls.put(lambda: self._tracker.child_ended(name, status, values))
+
     def close(self, status: Status) -> None:
         """Close the run and wait for the thread, for a while."""
         self._calls.put(lambda: self._tracker.close(status))

@@ -21,7 +21,7 @@ def connect(uri: str) -> MlflowClient:
     """A client that gives up soon on a server that does not answer, and keeps its libraries quiet."""
     for key, value in _PATIENCE.items():
         os.environ.setdefault(key, value)
-    for noisy in ("alembic", "mlflow"):
+    for noisy in ("alembic", "mlflow", "urllib3"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     from mlflow.tracking import MlflowClient
 

@@ -7,12 +7,15 @@ __all__ = ["MlflowTracker", "TrackingConfig"]
 import logging
 import os
 import time
+import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from caloray.tracking.children import ChildRun, push_child
 from caloray.tracking.client import connect, log_artifact, now
 from caloray.tracking.state import STATE, Status, TrackingState, epochs_of, last_epoch
 from caloray.tracking.text import flatten, redact, without_credentials
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 _LOG = logging.getLogger("caloray.tracking")
-_WISHES = ("name", "components", "params", "artifacts", "summary")
+_WISHES = ("name", "components", "params", "artifacts", "summary", "children")
 _FIRST_PAUSE, _LONGEST_PAUSE = 15.0, 300.0
 
 
@@ -55,10 +58,15 @@ class MlflowTracker:
         self._path = run / STATE
         state = TrackingState.load(self._path)
         if state is None or state.uri != redact(self._uri):
-            fresh = TrackingState(experiment=config.experiment, uri=redact(self._uri), started_ms=now())
+            fresh = TrackingState(
+                experiment=config.experiment, uri=redact(self._uri), started_ms=now(), uid=uuid.uuid4().hex
+            )
             if state is not None:
                 _keep_wishes(state, fresh)
+            self._resumed = False
             state = fresh
+        else:
+            self._resumed = True
         self._state = state
         self._client: MlflowClient | None = None
         self._pause = _FIRST_PAUSE
@@ -101,10 +109,45 @@ class MlflowTracker:
         self._state.component_status[component] = status
         self.poll()
 
+    def child(
+        self,
+        name: str,
+        params: Mapping[str, object],
+        tags: Mapping[str, str],
+        histories: Mapping[str, str],
+    ) -> None:
+        """Open (or reopen) a further child run; the next :meth:`poll` sends it.
+
+        Args:
+            name: Its name; what was said of it before is kept where it is the same.
+            params: Its parameters, nested as they are.
+            tags: Its tags.
+            histories: Folders with a history file below the run directory, by the prefix of their metrics.
+        """
+        state, known = self._state, self._state.children.get(name, {})
+        child = ChildRun(flatten(params), dict(tags), dict(histories), known.get("started_ms", now()))
+        child.summary, child.status = known.get("summary", {}), "RUNNING"
+        self._wish(name, child, changed=known.get("status") != "RUNNING" or name not in state.runs)
+
+    def child_ended(self, name: str, status: Status, values: Mapping[str, float]) -> None:
+        """Close a child run with its final numbers; the next :meth:`poll` sends them."""
+        known = ChildRun(**self._state.children.get(name, {}))
+        changed = (known.status, known.summary) != (status, dict(values))
+        known.status, known.summary = status, dict(values)
+        self._wish(name, known, changed=changed)
+
+    def _wish(self, name: str, child: ChildRun, *, changed: bool) -> None:
+        self._state.children[name] = asdict(child)
+        if changed and name in self._state.settled:
+            self._state.settled.remove(name)
+
     def close(self, status: Status) -> None:
         """Close everything; tries the server once more even after failures."""
         state = self._state
         state.status = status
+        for child in state.children.values():
+            if child["status"] == "RUNNING":
+                child["status"] = status
         for component, of_component in state.component_status.items():
             if of_component == "RUNNING":
                 state.component_status[component] = status
@@ -117,7 +160,8 @@ class MlflowTracker:
         state = self._state
         histories = ("", *state.components)
         behind = any(last_epoch(self._run, c) > state.sent_epochs.get(c, -1) for c in histories)
-        return behind or state.sent_status.get("") != state.status
+        unsettled = any(name not in state.settled for name in state.children)
+        return behind or unsettled or state.sent_status.get("") != state.status
 
     def _sync(self) -> None:
         from mlflow.exceptions import MlflowException
@@ -147,15 +191,18 @@ class MlflowTracker:
     def _push(self) -> None:
         client = self._connect()
         state = self._state
-        parent = self._ensure_run(client, "", state.name, {})
+        parent = self._ensure_run(client, "", state.name, {}, state.started_ms)
         self._push_params(client, parent, "", list(state.params))
         self._push_epochs(client, "", parent)
         for component in state.components:
-            child = self._ensure_run(client, component, component, {"mlflow.parentRunId": parent})
+            tags = {"mlflow.parentRunId": parent}
+            child = self._ensure_run(client, component, component, tags, state.started_ms)
             own = [key for key in state.params if component in key.split(".")]
             self._push_params(client, child, f"{component}:", own)
             self._push_epochs(client, component, child)
             self._push_status(client, component, child, state.component_status.get(component, "RUNNING"))
+        for name in state.children:
+            push_child(client, self._run, state, name, parent, self._ensure_run)
         for name, path in state.artifacts.items():
             if name not in state.sent_artifacts and Path(path).exists():
                 log_artifact(client, parent, Path(path), name)
@@ -168,16 +215,37 @@ class MlflowTracker:
             self._client = connect(self._uri)
         return self._client
 
-    def _ensure_run(self, client: MlflowClient, key: str, name: str, tags: Mapping[str, str]) -> str:
+    def _ensure_run(
+        self, client: MlflowClient, key: str, name: str, tags: Mapping[str, str], started_ms: int
+    ) -> str:
         state = self._state
         if key not in state.runs:
-            own = {"mlflow.runName": name, "caloray.run": self._run.name, "caloray.component": key, **tags}
-            run = client.create_run(
-                self._experiment(client), tags=own, start_time=state.started_ms, run_name=name
-            )
-            state.runs[key] = run.info.run_id
+            experiment = self._experiment(client)
+            found = self._left_behind(client, experiment, key)
+            if found is None:
+                own = {
+                    "mlflow.runName": name,
+                    "caloray.run": self._run.name,
+                    "caloray.component": key,
+                    **tags,
+                }
+                if state.uid:
+                    own["caloray.uid"] = state.uid
+                    state.save(self._path)  # before the run is there: whoever resumes can find it
+                run = client.create_run(experiment, tags=own, start_time=started_ms, run_name=name)
+                found = run.info.run_id
+            state.runs[key] = found
             state.save(self._path)
         return state.runs[key]
+
+    def _left_behind(self, client: MlflowClient, experiment: str, key: str) -> str | None:
+        """A run that was created, but whose id a killed driver could not write down any more."""
+        uid = self._state.uid
+        if not (self._resumed and uid):
+            return None
+        query = f"tags.`caloray.uid` = '{uid}' and tags.`caloray.component` = '{key}'"
+        found = client.search_runs([experiment], query, max_results=1)
+        return str(found[0].info.run_id) if found else None
 
     def _experiment(self, client: MlflowClient) -> str:
         found = client.get_experiment_by_name(self._state.experiment)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["HISTORY", "STATE", "Status", "TrackingState", "epochs_of", "last_epoch"]
+__all__ = ["HISTORY", "STATE", "Status", "TrackingState", "epochs_in", "epochs_of", "last_epoch"]
 
 import json
 import logging
@@ -21,7 +21,12 @@ _LOG = logging.getLogger("caloray.tracking")
 
 @dataclass
 class TrackingState:
-    """What MLflow should hold, and what is known to have arrived (run ids, ``sent_*``)."""
+    """What MLflow should hold, and what is known to have arrived (run ids, ``sent_*``, ``settled``).
+
+    Children are further runs below the parent, each with parameters and histories of its own; those in
+    ``settled`` have ended, and all of them has arrived. The tag ``uid`` finds runs whose ids were not written
+    down any more when the driver was killed.
+    """
 
     name: str = ""
     experiment: str = "caloray"
@@ -39,6 +44,9 @@ class TrackingState:
     sent_artifacts: list[str] = field(default_factory=list)
     sent_summary: dict[str, float] = field(default_factory=dict)
     sent_status: dict[str, str] = field(default_factory=dict)
+    uid: str = ""
+    children: dict[str, dict[str, Any]] = field(default_factory=dict)
+    settled: list[str] = field(default_factory=list)
 
     @staticmethod
     def load(path: Path) -> TrackingState | None:
@@ -63,7 +71,12 @@ def epochs_of(run: Path, component: str) -> Iterator[tuple[int, float, dict[str,
 
     The run's own history, which a campaign has, is that of the component "".
     """
-    path = (run / "components" / component if component else run) / HISTORY
+    return epochs_in(run / "components" / component if component else run)
+
+
+def epochs_in(folder: Path) -> Iterator[tuple[int, float, dict[str, float]]]:
+    """The same of any folder with a history file."""
+    path = folder / HISTORY
     elapsed = 0.0
     for line in path.read_text().splitlines(keepends=True) if path.is_file() else []:
         if not line.endswith("\n"):

@@ -82,9 +82,14 @@ class RowPlan:
         index = epoch * self.steps_per_epoch + step
         return StreamKey(self.seed, self.component.name, f"dropout/{self.rank}", index).seed64()
 
-    def fixed_batches(self, limit: int) -> list[tuple[np.ndarray, StreamKey]]:
-        """A fixed subsample for validation: rows and noise stream of each batch, the same in every epoch."""
-        key = StreamKey(self.seed, self.component.name, "validation")
+    def fixed_batches(self, limit: int, purpose: str = "validation") -> list[tuple[np.ndarray, StreamKey]]:
+        """A fixed subsample for validation: rows and noise stream of each batch, the same in every epoch.
+
+        Args:
+            limit: Rows at most.
+            purpose: Names the stream; another one gives another subsample and other noise.
+        """
+        key = StreamKey(self.seed, self.component.name, purpose)
         order = key.generator().permutation(len(self.rows))[:limit]
         pieces = [order[i : i + self.batch_rows] for i in range(0, len(order), self.batch_rows)]
         return [(self.rows[piece], key.at(i)) for i, piece in enumerate(pieces)]
@@ -92,6 +97,10 @@ class RowPlan:
     def fixed_batch(self, rows: np.ndarray, key: StreamKey) -> tuple[Tensor, Tensor]:
         """Target and context of one piece of :meth:`fixed_batches`."""
         return self.component.batch(self.store, rows, _generator(key), self.dtype)
+
+    def measured_batch(self, rows: np.ndarray, key: StreamKey) -> tuple[Tensor, Tensor, Tensor]:
+        """:meth:`fixed_batch`, and (n,) float64 what is to be added to log p(target) for that per MeV."""
+        return self.component.measured_batch(self.store, rows, _generator(key), self.dtype)
 
 
 def _generator(key: StreamKey) -> torch.Generator:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["TrainRequest", "finished_result", "train_component"]
+__all__ = ["TrainRequest", "finished_result", "identity_of", "train_component"]
 
 import math
 import resource
@@ -23,10 +23,11 @@ from caloray.io.store import LayerStore
 from caloray.rng import StreamKey
 from caloray.schemes.component import Component
 from caloray.training.config import TrainingConfig
+from caloray.training.continuing import continuable, restore
 from caloray.training.files import ComponentFolder, ComponentResult
 from caloray.training.parallel import SINGLE, Parallel
 from caloray.training.rows import RowPlan
-from caloray.training.schedule import Constant, MultiStep, build_schedule
+from caloray.training.schedule import build_schedule
 from caloray.training.warm import WarmStart, start_from
 
 FREE = frozenset({"training.patience", "training.checkpoint_steps", "training.device", "training.warm_start"})
@@ -84,8 +85,8 @@ def train_component(
         return finished
     if parallel.leader:
         folder = ComponentFolder(request.directory)
-        open_ended = isinstance(request.config.schedule, Constant | MultiStep)
-        folder.claim(_identity(request), free=FREE | {"training.epochs"} if open_ended else FREE)
+        open_ended = continuable(request.config)
+        folder.claim(identity_of(request), free=FREE | {"training.epochs"} if open_ended else FREE)
         folder.write_pid()
     return _Loop(request, training, validation, parallel, stop or StopRequest()).run()
 
@@ -99,11 +100,12 @@ def finished_result(request: TrainRequest) -> ComponentResult | None:
     folder = ComponentFolder(request.directory)
     finished = folder.result()
     if finished is not None:
-        folder.claim(_identity(request), free=FREE)
+        folder.claim(identity_of(request), free=FREE)
     return finished
 
 
-def _identity(request: TrainRequest) -> dict[str, Any]:
+def identity_of(request: TrainRequest) -> dict[str, Any]:
+    """What determines the result of a training."""
     warm = {} if request.warm is None else {"warm_start": {"sha256": request.warm.sha256}}
     return {"training": request.config.model_dump(mode="json"), **request.identity, **warm}
 
@@ -307,8 +309,7 @@ class _Loop:
 
     def _restore(self, state: dict[str, Any]) -> None:
         self.flow.load_state_dict(state["flow"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
+        restore(self.request.config, self.optimizer, self.schedule, state)
         self.epoch, self.step, self.loss_sum = state["epoch"], state["step"], state["loss_sum"]
         self.history, self.best = state["history"], state["best"]
         self.warm = state.get("warm")

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -127,7 +129,7 @@ def test_the_token_comes_from_a_file_or_the_environment(
     out = tmp_path / "out.parquet"
     assert ask(service, out, "--energies", "2e3,3e3", "--token-file", tmp_path / "token") == 0
     monkeypatch.setenv("CALORAY_SERVE_TOKEN", "from-environment")
-    assert ask(service, out, "--energies", "2e3,3e3") == 0
+    assert ask(service, out, "--energies", "2e3,3e3", "--force") == 0
     sent = [headers.get("authorization") for path, headers, _ in service.seen if path == "/v1/showers"]
     assert sent == ["Bearer from-a-file-0123456", "Bearer from-environment"]
 
@@ -141,6 +143,7 @@ def test_the_token_comes_from_a_file_or_the_environment(
         (("-n", 3, "--first", 3), 78, "first event 3 of 3"),
         (("-n", 3, "--model", "other"), 78, "no model other"),
         (("-n", 3, "--condition", "tilt=1"), 78, "tilt"),
+        (("-n", 3, "--theta", 1), 78, "--theta, --phi: model toy knows no direction"),
         (("-n", 3, "--token-file", "/nowhere"), 77, "no token can be read"),
         (("-n", 3, "--seed", -1), 2, "--seed"),
     ],
@@ -163,3 +166,72 @@ def test_a_name_that_tells_no_format(service: Any, tmp_path: Path, capsys: Any) 
 def test_no_address(tmp_path: Path, capsys: Any) -> None:
     assert main(["request", "localhost:8000", "-n", "3", "-o", str(tmp_path / "a.parquet")]) == 78
     assert "http://127.0.0.1:8000" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("address", ["http://a..b", "http://" + "a" * 300, "http://a\0b"])
+def test_addresses_that_no_host_has(tmp_path: Path, capsys: Any, address: str) -> None:
+    assert main(["request", address, "-n", "3", "-o", str(tmp_path / "a.parquet")]) == 78
+    error = capsys.readouterr().err
+    assert "error[CR-100] service address" in error
+    assert "Traceback" not in error
+
+
+def test_a_file_that_is_there_is_kept(service: Any, tmp_path: Path, capsys: Any) -> None:
+    out = tmp_path / "out.parquet"
+    out.write_text("precious")
+    assert ask(service, out, "-n", 3) == 74
+    assert "is there already" in capsys.readouterr().err
+    assert out.read_text() == "precious"
+    assert service.seen == []
+    assert ask(service, out, "-n", 3, "--force") == 0
+    with ShardReader(out) as reader:
+        assert len(reader.ids()) == 3
+
+
+def test_places_where_nothing_can_be_written(service: Any, tmp_path: Path, capsys: Any) -> None:
+    """Found out before anything is asked for."""
+    (tmp_path / "file").write_text("")
+    (tmp_path / "d.parquet").mkdir()
+    for place, words in (
+        (tmp_path / "file/b.hdf5", "is a file, no folder"),
+        (tmp_path / "d.parquet", "is a folder"),
+        (Path("/proc/b.parquet"), "cannot be written"),
+    ):
+        assert ask(service, place, "-n", 3) == 74
+        error = capsys.readouterr().err
+        assert words in error
+        assert "Traceback" not in error
+    assert service.seen == []
+
+
+def test_a_token_file_that_others_can_read_is_warned_of(service: Any, tmp_path: Path, caplog: Any) -> None:
+    token = tmp_path / "token"
+    token.write_text("from-a-file-0123456\n")
+    for mode, warned in ((0o600, False), (0o640, True)):
+        token.chmod(mode)
+        caplog.clear()
+        assert ask(service, tmp_path / f"{mode}.parquet", "-n", 3, "--token-file", token) == 0
+        assert ("other users can read" in caplog.text) is warned
+        assert "from-a-file" not in caplog.text
+
+
+@pytest.mark.parametrize("source", ["variable", "file"])
+def test_the_token_through_the_real_command(service: Any, tmp_path: Path, source: str) -> None:
+    token, environment = tmp_path / "token", dict(os.environ)
+    environment.pop("CALORAY_SERVE_TOKEN", None)
+    token.write_text("from-a-file-0123456\n")
+    token.chmod(0o600)
+    words = ["--token-file", str(token)] if source == "file" else []
+    if source == "variable":
+        environment["CALORAY_SERVE_TOKEN"] = "from-a-file-0123456"
+    command = [sys.executable, "-m", "caloray", "request", service.url, "-n", "3", "-o"]
+    done = subprocess.run(
+        [*command, str(tmp_path / "out.parquet"), *words],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert {headers.get("authorization") for _, headers, _ in service.seen} == {"Bearer from-a-file-0123456"}
+    assert "from-a-file" not in done.stdout + done.stderr

@@ -53,6 +53,47 @@ def test_bundles_that_are_not_there(capsys, tmp_path, bundle_path):
     refused(capsys, 78, "below replicas", bundle_path, "--replicas", 3, "--max-replicas", 2)
 
 
+def test_bundles_that_cannot_be_served(capsys, bundle_copy, tmp_path):
+    """Found out before Ray is started: it says so in one line, and nothing else."""
+    (tmp_path / "empty").mkdir()
+    error = refused(capsys, 66, "error[CR-320]", tmp_path / "empty")
+    assert "starting" not in error
+    weights = next((bundle_copy / "components").glob("*.safetensors"))
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    assert weights.name in refused(capsys, 66, "sha256", bundle_copy)
+    weights.unlink()
+    assert weights.name in refused(capsys, 66, "missing", bundle_copy)
+
+
+def test_words_are_those_of_the_command(capsys, bundle_path):
+    error = refused(capsys, 78, "letters, digits", f"a b={bundle_path}")
+    assert "Value error" not in error
+    assert "access" not in error
+    assert "NAME=DIRECTORY" in error
+
+
+def test_tokens_that_others_can_see(monkeypatch, caplog, bundle_path, tmp_path):
+    """In a file that others may read, or on a line that is not encrypted: a warning."""
+    monkeypatch.setattr("caloray.cli.serve._run", lambda *_: None)
+    token = tmp_path / "token"
+    token.write_text(TOKEN)
+    token.chmod(0o644)
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = str(probe.getsockname()[1])
+    words = ["serve", str(bundle_path), "--port", port, "--token-file", str(token)]
+    assert main(words) == 0
+    assert "other users can read" in caplog.text
+    assert "unencrypted" not in caplog.text
+    token.chmod(0o600)
+    caplog.clear()
+    assert main([*words, "--host", "0.0.0.0"]) == 0
+    assert "travel unencrypted" in caplog.text
+    assert "other users" not in caplog.text
+    assert TOKEN not in caplog.text
+
+
 def test_what_it_would_run(monkeypatch, bundle_path, tmp_path):
     (tmp_path / "token").write_text(TOKEN)
     found = []

@@ -17,8 +17,13 @@ from caloray.client import AsyncClient, Client, Patience
 from caloray.client.address import parse_address, resolve_token
 from caloray.client.models import ServedModel
 from caloray.client.patience import Clock, retry_after
-from caloray.client.request import BODY_BYTES, Piece, ShowerRequest
+from caloray.client.request import Piece, ShowerRequest
 from caloray.errors import AuthError, ConfigError
+
+OUTLINE = {"name": "g", "kind": "cartesian", "n_layers": 1, "n_voxels": 1}
+MODEL = ServedModel(
+    name="m", digest="", geometry=OUTLINE, energy_range=(1, 2), block_size=8, max_showers=10**6
+)
 
 
 @pytest.mark.parametrize(
@@ -40,6 +45,19 @@ from caloray.errors import AuthError, ConfigError
         ([1e3], {"seed": 1 << 64}, "seed"),
         ([1e3], {"first": -1}, "first shower -1"),
         ([1e3], {"first": 1 << 53}, "first shower"),
+        ([1e3], {"sed": 5}, "no 'sed' can be said of showers, did you mean 'seed'"),
+        ([1e3], {"colour": 5}, "no 'colour' can be said of showers$"),
+        ([1e3], {"seed": "a"}, "seed: str, expected a whole number"),
+        ([1e3], {"seed": None}, "seed: NoneType"),
+        ([1e3], {"seed": True}, "seed: bool"),
+        ([1e3], {"seed": np.True_}, "seed: "),
+        ([1e3], {"seed": 1.0}, "seed: float"),
+        ([1e3], {"first": 1.5}, "first: float"),
+        ([1e3], {"first": np.array([1, 2])}, "first: ndarray"),
+        ([1e3], {"conditions": "theta"}, "conditions: no mapping"),
+        ([1e3], {"conditions": [1]}, "conditions: no mapping"),
+        ([1e3], {"conditions": {1: 2.0}}, "conditions: a name"),
+        ([1e3], {"model": 3}, "model: no name"),
     ],
 )
 def test_requests_that_cannot_be_one(energies, asked, message):
@@ -69,16 +87,30 @@ def test_pieces_cover_a_request_once_and_end_at_blocks(count, first, block, most
         assert all(piece.stop % block == 0 for piece in pieces[:-1])
 
 
+@pytest.mark.parametrize("kind", [np.int64, np.uint64, np.int8, int])
+def test_whole_numbers_of_numpy(kind):
+    request = ShowerRequest.of([1e3], {"seed": kind(3), "first": kind(4)})
+    body = json.loads(next(request.pieces(MODEL)).body())
+    assert (body["seed"], body["first"]) == (3, 4)
+
+
+@pytest.mark.parametrize("limit", [1_000, 3_000, 50_000])
+def test_bodies_stay_below_what_this_service_takes(limit):
+    """Also where it takes much less than others, and the model has long names."""
+    energies = np.nextafter(np.full(300, 1e4 / 3), np.inf)
+    names = {f"{i}-{'n' * 20}": -1 / 3e-300 for i in range(5)}
+    request = ShowerRequest(energies, {**names, "each": energies}, seed=2**64 - 1, model="m" * 100)
+    pieces = list(request.pieces(MODEL.model_copy(update={"max_body_bytes": limit})))
+    assert sum(map(len, pieces)) == 300
+    assert max(len(piece.body()) for piece in pieces) <= limit
+
+
 def test_bodies_stay_below_what_a_service_takes():
     energies = np.nextafter(np.full(1100, 1e4 / 3), np.inf)
     conditions = {f"condition_{i:02}": np.full(1100, -1 / 3e-300) for i in range(60)}
     request = ShowerRequest(energies, conditions, seed=2**64 - 1)
-    outline = {"name": "g", "kind": "cartesian", "n_layers": 1, "n_voxels": 1}
-    model = ServedModel(
-        name="m", digest="", geometry=outline, energy_range=(1, 2), block_size=8, max_showers=10**6
-    )
-    sizes = [len(piece.body()) for piece in request.pieces(model)]
-    assert 700_000 < max(sizes) <= BODY_BYTES
+    sizes = [len(piece.body()) for piece in request.pieces(MODEL)]
+    assert 700_000 < max(sizes) <= 1_000_000
 
 
 def test_equal_requests_have_equal_bytes_that_hold_the_numbers_exactly():
@@ -113,6 +145,10 @@ def test_addresses(url, root, loopback):
         "http://a#b",
         "http://a:99999999",
         "http://[::1",
+        "http://a..b",
+        "http://" + "a" * 300,
+        "http://a\0b",
+        "http://.",
     ],
 )
 def test_addresses_that_are_none(url):

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import logging
+import ssl
 
+import anyio
+import httpx2
 import numpy as np
 import pytest
 
-from caloray.client import Patience
+from caloray.client import AsyncClient, Client, Patience
+from caloray.client.wire import lost
 from caloray.errors import AuthError, ConfigError, IntegrityError, NumericalError, ServiceError
 
 ENERGIES = np.linspace(1e3, 5e4, 50)
@@ -324,3 +328,65 @@ def test_a_bundle_that_is_exchanged_in_the_middle(caller, service, fake):
     with pytest.raises(IntegrityError, match="another bundle") as caught:
         caller.stream(ENERGIES, batches)
     assert caught.value.context["next_shower"] == 16 == sum(map(len, batches))
+
+
+def test_a_closed_client_says_so(service):
+    client = Client(service.url)
+    client.close()
+    for use in (client.models, client.choose, lambda: client.sample([2e3]), lambda: client.stream([2e3])):
+        with pytest.raises(ConfigError, match="client was closed"):
+            use()
+
+
+def test_a_closed_asynchronous_client_says_so(service):
+    async def use():
+        client = AsyncClient(service.url)
+        await client.close()
+        with pytest.raises(ConfigError, match="client was closed"):
+            await client.models()
+        with pytest.raises(ConfigError, match="client was closed"):
+            client.stream([2e3])
+
+    anyio.run(use)
+
+
+def test_a_misspelt_word_is_refused_before_anything_is_asked(caller, service):
+    with pytest.raises(ConfigError, match="did you mean 'seed'"):
+        caller.sample(ENERGIES, sed=5)
+    assert service.seen == []
+
+
+def test_a_service_that_was_started_again_with_other_limits(service, fake):
+    """The models are asked for anew when what was known of them no longer holds."""
+    with Client(service.url, token="0123456789abcdef") as client:
+        client.sample(ENERGIES[:4])
+        service.models = [fake.facts(max_showers=8)]
+        service.play(fake.problem(422, "energies must have at most 8 entries"))
+        equal(client.sample(ENERGIES[:16]), fake, energies=ENERGIES[:16])
+        assert [len(body["energies"]) for body in service.asked()] == [4, 16, 8, 8]
+        service.play(fake.problem(422, "no"))
+        with pytest.raises(ConfigError, match=r"HTTP 422 .*: no"):
+            client.sample(ENERGIES[:4])
+        assert len(service.asked()) == 5
+
+
+def test_no_patience_for_a_port_without_tls(caller, service, clock):
+    caller.url = service.url.replace("http:", "https:")
+    with pytest.raises(ConfigError, match="cannot connect") as caught:
+        caller.models()
+    assert "http or https?" in caught.value.hint
+    assert clock.slept == []
+
+
+def test_no_patience_for_a_bad_certificate():
+    failure = httpx2.ConnectError("certificate verify failed")
+    failure.__cause__ = ssl.SSLCertVerificationError("self-signed certificate")
+    assert "certificate" in lost(failure).final
+    assert not lost(httpx2.ConnectError("Connection refused")).final
+
+
+def test_nothing_is_served(caller, service):
+    service.models = []
+    with pytest.raises(ConfigError, match="no models are served") as caught:
+        caller.sample(ENERGIES)
+    assert "none" not in caught.value.hint

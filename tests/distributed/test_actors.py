@@ -131,3 +131,31 @@ def wait_until_gone(pid: int) -> None:
     while Path(f"/proc/{pid}").exists():
         assert time.monotonic() < deadline, f"worker {pid} still lives"
         time.sleep(0.05)
+
+
+@pytest.mark.parametrize("error", ["object", "text"])
+def test_out_of_memory_means_fewer_workers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any, error: str
+) -> None:
+    """The piece is given back, and one worker fewer is asked for; the third death of a piece names memory."""
+    from ray.exceptions import OutOfMemoryError, RayActorError
+
+    from caloray.distributed import actors
+
+    said = {
+        "object": OutOfMemoryError("the node was low on memory"),
+        "text": RayActorError(error_msg="killed: the node was running low on memory"),
+    }[error]
+    monkeypatch.setattr(actors.ray, "kill", lambda _: None)
+    monkeypatch.setattr(actors, "_node_lost", lambda *_: False)
+    crew = actors._Crew(lambda: lambda piece: piece, range(4), tmp_path, actors.Pool(), "squares")
+    crew.duties = {name: actors._Duty(name, piece) for piece, name in enumerate("abc")}
+    lost = crew.duties.pop("a")
+    for _ in range(actors.POISON - 1):
+        crew._lost(lost, said)
+    assert "squares: out of memory, on with 2 workers at once" in caplog.text
+    assert crew._places() == 2
+    assert crew._waiting[0] == 0
+    with pytest.raises(ClusterError, match="piece 0 killed its worker 3 times") as caught:
+        crew._lost(lost, said)
+    assert "more memory" in caught.value.hint

@@ -12,7 +12,7 @@ import pytest
 
 from caloray.config import WorkerConfig
 from caloray.distributed.footprint import activations, worker_memory
-from caloray.distributed.jobs import _shared_batches
+from caloray.distributed.jobs import shared_batches
 from caloray.geometry import Geometry, load_geometry
 from caloray.preprocess.statistics import TrainingStatistics
 from caloray.schemes.build import build_scheme
@@ -104,6 +104,6 @@ def test_every_kind_of_flow_is_known() -> None:
 
 def test_the_number_of_workers_determines_what_batch_norm_learns() -> None:
     two = WorkerConfig(workers=2)
-    assert _shared_batches(part_of("small"), two) == {"workers": 2}
-    assert _shared_batches(part_of("small"), WorkerConfig()) == {}
-    assert _shared_batches(part_of("maf"), two) == {}
+    assert shared_batches(part_of("small"), two) == {"workers": 2}
+    assert shared_batches(part_of("small"), WorkerConfig()) == {}
+    assert shared_batches(part_of("maf"), two) == {}

@@ -28,6 +28,7 @@ def receipt(rows: int = 16) -> Any:
         seconds=1.0,
         timing={"sample": 0.9, "write": 0.1},
         numerics={"device": "cpu"},
+        empty=0,
     )
 
 

@@ -6,6 +6,8 @@ import importlib.util
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -115,7 +117,7 @@ def test_killed_workers_leave_no_trace(
     finally:
         over.set()
         thread.join()
-    assert killed
+    assert set(killed) == {"00002", "00005"}
     assert shards(tmp_path) == shards(undisturbed)
     assert content(tmp_path) == content(undisturbed)
 
@@ -137,6 +139,73 @@ def test_a_stop_ends_with_whole_shards_and_is_continued(
     assert not (tmp_path / "manifest.json").exists()
     produce(campaign(bundle, tmp_path))
     assert shards(tmp_path) == shards(undisturbed)
+
+
+def started(bundle: Path, output: Path, folder: Path) -> subprocess.Popen[str]:
+    """``caloray produce`` of the same campaign on two Ray workers, as a process of its own."""
+    settings = campaign(bundle, output, workers={"count": 2, "cpus": 0.5})
+    path = folder / "campaign.yaml"
+    path.write_text(json.dumps(settings.model_dump(mode="json")))
+    return subprocess.Popen(
+        [sys.executable, "-m", "caloray", "produce", str(path)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+    end = time.monotonic() + 180
+    while not path.exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end, f"{path} never appeared"
+        time.sleep(0.002)
+
+
+@pytest.mark.slow
+@pytest.mark.faults
+def test_a_killed_driver_is_followed_by_another_one(
+    ray_home: Path, bundle: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    """SIGKILL, and at once the same campaign again, whatever the workers left alone are still at."""
+    out = tmp_path / "out"
+    first = started(bundle, out, tmp_path)
+    try:
+        wait_for(out / "receipts" / "shard-00001.json", first)
+    finally:
+        first.kill()
+        first.communicate()
+    assert first.returncode == -signal.SIGKILL
+    assert not (out / "manifest.json").exists()
+    produce(campaign(bundle, out))
+    assert shards(out) == shards(undisturbed)
+    assert content(out) == content(undisturbed)
+    assert Manifest.load(out).rows() == N
+    assert verify_production(out).problems == ()
+
+
+@pytest.mark.slow
+@pytest.mark.faults
+def test_sigterm_ends_the_command_within_two_seconds(
+    ray_home: Path, bundle: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    process = started(bundle, out, tmp_path)
+    try:
+        wait_for(out / "receipts" / "shard-00000.json", process)
+        process.terminate()
+        began = time.monotonic()
+        _, complaints = process.communicate(timeout=60)
+        assert time.monotonic() - began < 2
+    finally:
+        process.kill()
+        process.communicate()
+    assert process.returncode == 143, complaints
+    assert "run the same command again" in complaints
+    assert verify_production(out).problems == ()
+    produce(campaign(bundle, out))
+    assert shards(out) == shards(undisturbed)
 
 
 def test_showers_of_a_real_model_carry_their_density(bundle: Path, tmp_path: Path) -> None:

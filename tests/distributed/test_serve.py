@@ -195,8 +195,20 @@ def half_a_request(port: int, count: int) -> socket.socket:
     return connection
 
 
-def test_slow_clients_hold_nobody_up(service):
-    """While one does not read its reply, others are answered; when it reads on, its reply is whole."""
+def read_slowly(connection: socket.socket) -> bytes:
+    """The rest of a reply, a little at a time."""
+    received = b""
+    while not received.endswith(b"0\r\n\r\n"):
+        chunk = connection.recv(16384)
+        assert chunk, f"the reply was cut after {len(received)} bytes"
+        received += chunk
+        time.sleep(0.05)
+    connection.close()
+    return received
+
+
+def test_others_are_answered_while_a_client_does_not_read(service):
+    """When it reads on, its reply is whole. How much may wait for such clients: test_serve_slow.py."""
     slow = half_a_request(service.ask.port, 1000)
     assert service.ask.showers([2000.0]).status == 200
     time.sleep(1.0)
@@ -251,9 +263,12 @@ def test_a_second_service_is_refused(service, bundle):
 
 
 def test_requests_under_way_are_finished_at_the_end(service):
-    """Last: it ends the service. A request that is under way is answered, a new one is not taken."""
-    with ThreadPoolExecutor(1) as pool:
+    """Last: it ends the service. A request that is under way is answered, also to a client that reads
+    slowly; a new one is not taken."""
+    slow = half_a_request(service.ask.port, 3000)
+    with ThreadPoolExecutor(2) as pool:
         task = pool.submit(service.ask.showers, [2000.0] * 2000, 3)
+        reading = pool.submit(read_slowly, slow)
         time.sleep(0.3)
         service.stop.request()
         late = []
@@ -264,6 +279,7 @@ def test_requests_under_way_are_finished_at_the_end(service):
                 break
             time.sleep(0.05)
         reply = task.result(240)
+        assert reading.result(240).endswith(b"0\r\n\r\n")
     assert reply.status == 200
     assert len(decode(reply.body)[1]) == 2000
     assert 503 in late
@@ -289,24 +305,42 @@ def test_builder(bundle, monkeypatch, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.faults
-def test_the_command(bundle, ray_home, tmp_path):
-    """``caloray serve`` with a Ray of its own answers, and leaves with status 0 on SIGTERM."""
-    port = free_port()
+@pytest.mark.parametrize("source", ["variable", "file"])
+def test_the_command(bundle, ray_home, tmp_path, source):
+    """``caloray serve`` with a Ray of its own asks for its token, and leaves with status 0 on SIGTERM."""
+    port, environment, words = free_port(), {**os.environ, "HOME": str(ray_home)}, []
+    if source == "variable":
+        environment["CALORAY_SERVE_TOKEN"] = TOKEN
+    else:
+        (tmp_path / "token").write_text(TOKEN)
+        (tmp_path / "token").chmod(0o600)
+        words = ["--token-file", str(tmp_path / "token")]
     with (tmp_path / "err").open("w") as errors:
         process = subprocess.Popen(
-            [sys.executable, "-m", "caloray", "serve", str(bundle.path), f"--port={port}", "--cpus=0.5"],
+            [
+                sys.executable,
+                "-m",
+                "caloray",
+                "serve",
+                str(bundle.path),
+                f"--port={port}",
+                "--cpus=0.5",
+                *words,
+            ],
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
-            env={**os.environ, "HOME": str(ray_home)},
+            env=environment,
         )
         try:
-            caller = Caller(port, None)
-            caller.wait_until_ready(300)
+            Caller(port, None).wait_until_ready(300)
             assert process.stdout.readline() == f"serving toy at http://127.0.0.1:{port}\n"
-            assert caller.showers([2000.0]).status == 200
+            assert Caller(port, None).showers([2000.0]).status == 401
+            assert Caller(port).showers([2000.0]).status == 200
             process.send_signal(signal.SIGTERM)
             assert process.wait(120) == 0
         finally:
             process.kill()
-    assert "Traceback" not in (tmp_path / "err").read_text()
+    said = (tmp_path / "err").read_text()
+    assert "Traceback" not in said
+    assert TOKEN not in said

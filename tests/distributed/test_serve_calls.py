@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,9 +15,11 @@ from caloray.distributed import serve_calls
 from caloray.distributed.serve_calls import Calls
 from caloray.errors import ClusterError, NumericalError, ServiceError
 from caloray.geometry import Geometry, Layer
+from caloray.schemes.component import Sampled
+from caloray.serving.batching import JointSampler
 from caloray.serving.metrics import ServiceMetrics
-from caloray.serving.models import Served
-from caloray.serving.pieces import Made, PieceOrder
+from caloray.serving.models import Order, Served
+from caloray.serving.pieces import Made, PieceOrder, cut, in_order
 from caloray.serving.problems import Problem
 
 GEOMETRY = Geometry("line", "cartesian", (Layer(0, (0.0, 1.0), (0.0, 1.0)),))
@@ -104,12 +107,72 @@ def test_a_fault_of_our_own_stays_one():
         make(Replica(raised(RuntimeError("out of memory"))))
 
 
-def test_a_replica_that_hangs_is_given_up():
+def test_a_replica_that_hangs_is_given_up(monkeypatch):
+    monkeypatch.setattr(serve_calls, "PATIENCE", 0.05)
     slow = Response(MADE, 30.0)
     with pytest.raises(Problem) as caught:
-        make(Replica(slow), timeout=0.05)
+        make(Replica(slow, Response(1, 30.0)), timeout=0.05)
     assert caught.value.status == 503
     assert slow.cancelled
+
+
+def test_a_replica_that_lives_is_waited_for():
+    """It answers when it is asked, so the piece is in its queue."""
+    replica = Replica(Response(MADE, 0.5), *[1] * 9)
+    assert make(replica, timeout=0.1) == MADE
+    assert 1 < len(replica.called) <= 7
+
+
+class Queue:
+    """A handle of one slow replica that samples in joint batches."""
+
+    def __init__(self, sampler):
+        self.make = SimpleNamespace(remote=lambda _, order, owner: Cancellable(sampler.make(order, owner)))
+        self.ping = SimpleNamespace(remote=lambda: Response(1))
+
+
+class Cancellable:
+    """A call of this process."""
+
+    def __init__(self, work):
+        self.task = asyncio.ensure_future(work)
+
+    def __await__(self):
+        return self.task.__await__()
+
+    def cancel(self):
+        self.task.cancel()
+
+
+class Slow:
+    """A model that makes 3,200 showers per second."""
+
+    condition_names = ()
+    block_size = 256
+
+    def make_pieces(self, pieces):
+        time.sleep(sum(len(piece.energies) for piece in pieces) / 3200)
+        return [Sampled(np.ones((len(p.energies), 1), np.float32), np.ones((1, 1))) for p in pieces]
+
+
+def test_waiting_for_its_turn_is_no_fault():
+    """Twelve large requests at once, each with eight pieces in the queue: pieces wait longer than any may be
+    silent, and all are made."""
+    requests = [Order(MODEL, np.ones(1024), None, seed, 0) for seed in range(12)]
+
+    async def run():
+        sampler = JointSampler(Slow(), batch_rows=256, crowd_rows=64)
+        asked = calls(Queue(sampler), timeout=0.7)
+
+        async def answer(order):
+            pieces = in_order(cut(order, 64), lambda piece: asked.make(MODEL, piece, str(order.seed)), 8)
+            return [made.rows async for made in pieces]
+
+        return await asyncio.gather(*(answer(order) for order in requests))
+
+    began = time.monotonic()
+    assert asyncio.run(run()) == [[64] * 16] * 12
+    assert time.monotonic() - began > 2.0  # the eight pieces of each wait for 96 batches of 20 ms
 
 
 def test_what_nobody_waits_for_is_called_off():

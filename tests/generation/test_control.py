@@ -84,8 +84,13 @@ def test_drift_is_told_and_goes_on(
 
 
 def test_drift_stops_and_the_campaign_can_be_continued(
-    stub: Any, campaigns: Any, reference: QualityReference, tmp_path: Path
+    stub: Any,
+    campaigns: Any,
+    reference: QualityReference,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("caloray.generation.control._LOOK_SHARE", 1e9)
     strict = control(reference, tmp_path, on_drift="stop")
     with pytest.raises(NumericalError, match="drifts from the bundle's reference in") as caught:
         carry_out(campaigns, drifting(stub), tmp_path, strict, reference)
@@ -94,6 +99,7 @@ def test_drift_stops_and_the_campaign_can_be_continued(
     kept = len(list(tmp_path.glob("receipts/*.json")))
     assert 0 < kept < 4
     assert not (tmp_path / "manifest.json").exists()
+    monkeypatch.setattr("caloray.generation.control._LOOK_SHARE", 1e-9)  # looks once, then hardly ever
     again = control(reference, tmp_path, on_drift="stop")
     with pytest.raises(NumericalError):
         carry_out(campaigns, drifting(stub), tmp_path, again, reference)

@@ -19,6 +19,8 @@ from caloray.generation.export import MergeFormat, merge, merge_format
 from caloray.geometry import Geometry, load_geometry
 from caloray.interrupt import StopRequest
 from caloray.io.manifest import Manifest, ShardEntry
+from caloray.io.particle_files import file_particles
+from caloray.io.particle_record import IDENTITY, ParticleRows
 from caloray.io.shards import Layout, ShardReader, ShardWriter
 from caloray.io.source import open_source
 from caloray.io.sparse import SparseShowers
@@ -248,3 +250,13 @@ def test_without_uproot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     with pytest.raises(ConfigError, match="which is not installed") as caught:
         merge(source, tmp_path / "all.root")
     assert "caloray[root]" in caught.value.hint
+
+
+def test_a_merged_hdf5_is_a_list_of_its_particles(tmp_path: Path) -> None:
+    made = showers(20)
+    merge(directory(tmp_path / "d", made, (7,)), tmp_path / "all.hdf5")
+    rows = ParticleRows.concatenate(list(file_particles(tmp_path / "all.hdf5", ["age"])))
+    np.testing.assert_array_equal(rows.energies, made.incident_energies.astype(np.float32))
+    np.testing.assert_array_equal(rows.conditions["age"], made.conditions["age"])
+    for name in IDENTITY:
+        np.testing.assert_array_equal(rows.columns()[name], made.extras[name])

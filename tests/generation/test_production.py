@@ -176,6 +176,35 @@ def test_the_manifest_keeps_the_books(model: Any, tmp_path: Path, campaigns: Any
     assert created["plan"]["production"]["particles"] == {"kind": "spectrum", "run": 3, "pdg": 22}
 
 
+def test_showers_without_energy_are_counted(stub: Any, tmp_path: Path, campaigns: Any) -> None:
+    class Tired(stub.StubModel):  # type: ignore[misc]
+        def sample_block(self, energies: np.ndarray, seed: int, block: int, *rest: Any) -> np.ndarray:
+            voxels = np.array(super().sample_block(energies, seed, block, *rest))
+            voxels[:2] *= block != 3
+            return voxels
+
+    made = campaigns.make(Tired(), tmp_path)
+    assert made.manifest.created["counts"]["empty"] == 2
+    path = receipt_path(tmp_path, 0)
+    body = json.loads(path.read_text())["receipt"]
+    assert body.pop("empty") == 0
+    path.write_text(json.dumps({"digest": digest_json(body), "receipt": body}))
+    assert "empty" not in finish(made.plan, tmp_path).created["counts"], "nobody counted in that shard"
+
+
+def test_the_manifest_names_the_file_of_the_particles(model: Any, tmp_path: Path, campaigns: Any) -> None:
+    particles = campaigns.listed(tmp_path / "list.csv", np.full(20, 2e3))
+    made = campaigns.make(model, tmp_path / "out", particles=particles)
+    source = {"name": "list.csv", "path": str(tmp_path / "list.csv"), "rows": 20}
+    assert made.manifest.sources == (source | {"sha256": sha256_file(tmp_path / "list.csv")},)
+    assert made.plan.identity() == read_plan(made.directory).identity()
+    assert "sources" not in made.plan.identity()
+    value = json.loads((made.directory / "plan.json").read_text())
+    del value["plan"]["sources"]  # as before there were any
+    (made.directory / "plan.json").write_text(json.dumps(value))
+    assert campaigns.make(model, tmp_path / "out", particles=particles).manifest.sources == ()
+
+
 def test_the_same_campaign_twice_makes_nothing_new(
     stub: Any, model: Any, tmp_path: Path, campaigns: Any
 ) -> None:
@@ -221,7 +250,10 @@ def test_plans_are_read_again(model: Any, tmp_path: Path, campaigns: Any) -> Non
     assert read_plan(tmp_path) == made.plan
     text = (tmp_path / "plan.json").read_text()
     (tmp_path / "plan.json").write_text(text.replace('"seed": 7', '"seed": 8'))
-    with pytest.raises(StorageError, match="digest does not fit"):
+    with pytest.raises(IntegrityError, match="digest does not fit"):
+        read_plan(tmp_path)
+    (tmp_path / "plan.json").write_text('["plan", "digest"]')
+    with pytest.raises(IntegrityError, match="it holds something else"):
         read_plan(tmp_path)
     with pytest.raises(StorageError, match=r"no plan\.json"):
         read_plan(tmp_path / "nowhere")
@@ -232,7 +264,7 @@ def test_receipts_of_before_campaigns_are_read(model: Any, tmp_path: Path) -> No
     make_shard(model, plan, 0, tmp_path)
     path = receipt_path(tmp_path, 0)
     body = json.loads(path.read_text())["receipt"]
-    for name in ("skipped", "flagged", "quality", "timing"):
+    for name in ("skipped", "flagged", "quality", "timing", "empty"):
         del body[name]
     path.write_text(json.dumps({"digest": digest_json(body), "receipt": body}))
     receipt = read_receipt(tmp_path, plan, 0)
@@ -252,6 +284,9 @@ class Watcher:
         self.seen.append((receipt.index, new))
         if new and len(self.seen) > self.patience:
             raise NumericalError("enough")
+
+    def caught_up(self) -> None:
+        self.seen.append((-1, False))
 
     def facts(self) -> dict[str, Any]:
         return {"watched": len(self.seen)}
@@ -273,14 +308,15 @@ def test_observers_see_every_receipt_and_may_stop(model: Any, tmp_path: Path, ca
     assert closed == [True]
     watcher = Watcher()
     manifest = produce(plan, tmp_path, shards, observer=watcher)
-    assert watcher.seen == [(index, index > 2) for index in range(plan.n_shards)]
-    assert manifest.created["watched"] == plan.n_shards
+    seen = [(0, False), (1, False), (2, False), (-1, False)]
+    assert watcher.seen == [*seen, *((index, True) for index in range(3, plan.n_shards))]
+    assert manifest.created["watched"] == plan.n_shards + 1
 
 
 def test_more_shards_than_a_manifest_lists_are_refused(
     model: Any, tmp_path: Path, campaigns: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("caloray.generation.run.MOST_SHARDS", 3)
+    monkeypatch.setattr("caloray.generation.output.MOST_SHARDS", 3)
     with pytest.raises(ConfigError, match="7 shards") as caught:
         campaigns.make(model, tmp_path)
     assert "5 blocks or more (40 showers)" in caught.value.hint

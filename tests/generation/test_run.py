@@ -11,6 +11,7 @@ import pytest
 from caloray.atomic import digest_json, sha256_file
 from caloray.errors import BundleError, IntegrityError
 from caloray.generation.energies import Listed
+from caloray.generation.output import open_output
 from caloray.generation.plan import make_plan
 from caloray.generation.receipts import read_receipt, receipt_path, worked_seconds
 from caloray.generation.run import finish, generate, produce
@@ -222,7 +223,8 @@ def test_a_production_by_two_backends_says_so(
     model, other = stub.StubModel(), stub.StubModel()
     other.numerics = {**model.numerics, "backend": second}
     plan = make_plan(model, N, 7, blocks_per_shard=2)
-    make_shard(other, plan, 0, tmp_path)
+    with open_output(plan, tmp_path):
+        make_shard(other, plan, 0, tmp_path)
     manifest = generate(model, plan, tmp_path)
     assert [machine["backend"] for machine in manifest.created["numerics"]] == sorted([second, "stub"])
     assert f"backend {' and '.join(sorted([second, 'stub']))}; {consequence}" in caplog.text

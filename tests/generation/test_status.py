@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,13 @@ import numpy as np
 import pytest
 
 from caloray.atomic import digest_json
-from caloray.errors import StorageError
+from caloray.errors import IntegrityError, StorageError
 from caloray.generation.campaign import plan_campaign
 from caloray.generation.receipts import receipt_path
 from caloray.generation.shard import make_shard
 from caloray.generation.status import _End, _rate, read_status
 from caloray.generation.verify import verify_production
+from caloray.io.manifest import Manifest
 from caloray.io.worker_notes import announced, forget, notes_of
 
 
@@ -95,6 +97,27 @@ def test_a_damaged_receipt_is_told(copy: Path) -> None:
     assert "shard-00002.json" in found.damaged[0]
 
 
+@pytest.mark.parametrize("what", ["empty", "flipped", "gone", "other", "receipts"])
+def test_a_destroyed_production_is_not_finished(copy: Path, what: str) -> None:
+    manifest = copy / "manifest.json"
+    match what:
+        case "empty":
+            manifest.write_text("{}")
+        case "flipped":
+            flip(manifest)
+        case "gone":
+            shutil.rmtree(copy / "shards")
+            shutil.rmtree(copy / "receipts")
+        case "other":
+            value = Manifest.load(copy)
+            replace(value, created=value.created | {"plan_digest": "0" * 64}).save(copy)
+        case _:
+            receipt_path(copy, 3).unlink()
+    found = read_status(copy)
+    assert found.state == "damaged"
+    assert len(found.damaged) == 1
+
+
 def test_the_rate_forgets_pauses_and_what_is_long_ago() -> None:
     now = time.time()
     steady = [_End(now - 20 + 2 * i, 16, 2.0) for i in range(10)]
@@ -122,9 +145,9 @@ def test_all_is_well(finished: Path) -> None:
     assert sum(seen) == 88
 
 
-def flip(path: Path) -> None:
+def flip(path: Path, place: float = 0.5) -> None:
     content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
+    content[int((len(content) - 2) * place)] ^= 1
     path.write_bytes(content)
 
 
@@ -133,6 +156,35 @@ def test_a_flipped_byte_is_found(copy: Path, name: str) -> None:
     flip(copy / name)
     found = verify_production(copy)
     assert [problem.path for problem in found.problems] == [name]
+
+
+@pytest.mark.parametrize("place", [0.0, 0.2, 0.4, 0.6, 0.8, 1.0])
+def test_a_flipped_byte_of_the_plan_is_found(copy: Path, place: float) -> None:
+    flip(copy / "plan.json", place)
+    with pytest.raises(IntegrityError, match="not a readable plan") as caught:
+        verify_production(copy)
+    assert caught.value.exit_code == 66
+
+
+def test_a_flipped_byte_of_the_comparison_is_found(copy: Path) -> None:
+    body = {"reference": "d" * 64, "counted": 88, "uncounted": 0, "settings": {}, "report": {"verdict": "ok"}}
+    path = copy / "quality.json"
+    path.write_text(json.dumps(body))
+    assert verify_production(copy).problems == (), "as it was written before it told its digest"
+    path.write_text(json.dumps(body | {"digest": digest_json(body)}))
+    assert verify_production(copy).problems == ()
+    whole = path.read_bytes()
+    for place in range(0, len(whole), 3):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        assert verify_production(copy).problems[0].path == "quality.json", place
+
+
+@pytest.mark.parametrize("name", ["shards/shard-00077.parquet", "receipts/shard-00077.json", "shards/x.tmp"])
+def test_strays_are_found(copy: Path, name: str) -> None:
+    (copy / "shards" / "shard-00001.parquet.12-0123abcd.tmp").write_text("being written")
+    (copy / name).write_text("")
+    found = verify_production(copy)
+    assert [(problem.path, problem.kind) for problem in found.problems] == [(name, "stray")]
 
 
 @pytest.mark.parametrize("name", ["shards/shard-00003.parquet", "receipts/shard-00003.json"])

@@ -295,3 +295,9 @@ def test_saving_the_same_again_leaves_the_file_alone(directory: Path) -> None:
     assert file.stat().st_mtime == 1
     replace(Manifest.load(directory), dropped={"nan": 1}).save(directory)
     assert file.stat().st_mtime > 1
+
+
+def test_a_name_that_no_directory_can_have(tmp_path: Path) -> None:
+    with pytest.raises(IntegrityError, match=r"cannot be read \(File name too long\)") as refused:
+        Manifest.load(tmp_path / ("n" * 300))
+    assert "\n" not in str(refused.value)

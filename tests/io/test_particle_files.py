@@ -193,6 +193,9 @@ def test_parquet_that_makes_no_sense(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="not a readable Parquet file"):
         read(path)
     pq.write_table(pa.table({"energy": ["a"], "age": [1]}), path)
+    with pytest.raises(DataError, match="column 'energy' is of type string"):
+        read(path)
+    pq.write_table(pa.table({"age": [1]}), path)
     with pytest.raises(DataError, match="no column 'energy', it has age"):
         read(path)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,10 +44,12 @@ class Reply:
 
 
 class Client:
-    """Sends requests to an ASGI application."""
+    """Sends requests to an ASGI application; replies are taken while ``reading`` is set."""
 
     def __init__(self, app: Any) -> None:
         self.app = app
+        self.reading = threading.Event()
+        self.reading.set()
 
     def get(self, path: str, **headers: str) -> Reply:
         return asyncio.run(self.send("GET", path, headers))
@@ -78,7 +81,8 @@ class Client:
             "server": ("127.0.0.1", 8000),
         }
         reply = Reply()
-        incoming = _messages(list(body))
+        whole = asyncio.Event()
+        incoming = self._messages(list(body), whole)
 
         async def send(message: Any) -> None:
             if message["type"] == "http.response.start":
@@ -87,16 +91,22 @@ class Client:
             else:
                 reply.body += message.get("body", b"")
                 reply.whole = not message.get("more_body", False)
+                if reply.whole:
+                    whole.set()
 
         await self.app(scope, incoming.__anext__, send)
         return reply
 
-
-async def _messages(chunks: list[bytes]) -> AsyncIterator[dict[str, object]]:
-    chunks = chunks or [b""]
-    for i, chunk in enumerate(chunks):
-        yield {"type": "http.request", "body": chunk, "more_body": i + 1 < len(chunks)}
-    await asyncio.sleep(3600)
+    async def _messages(self, chunks: list[bytes], whole: asyncio.Event) -> AsyncIterator[dict[str, object]]:
+        """The body, and a disconnect once the reply went out to its end, as servers have it."""
+        chunks = chunks or [b""]
+        for i, chunk in enumerate(chunks):
+            yield {"type": "http.request", "body": chunk, "more_body": i + 1 < len(chunks)}
+        await whole.wait()
+        while not self.reading.is_set():
+            await asyncio.sleep(0.01)
+        while True:
+            yield {"type": "http.disconnect"}
 
 
 class Local:

@@ -115,3 +115,28 @@ def test_ready_and_alive_differ(bundle, local):
     assert service.client.get("/healthz").json() == {"status": "ok"}
     service.ready = True
     assert service.client.get("/readyz").json() == {"status": "ready"}
+
+
+def test_a_reply_is_under_way_until_it_was_taken(bundle, local):
+    """All of it may have been made and sent: whoever does not read keeps a place, and its showers count."""
+    service = local({"toy": bundle}, max_requests=2, max_pending_showers=150)
+    client = service.client
+
+    async def hold():
+        client.reading.clear()
+        slow = asyncio.ensure_future(client.ask({"energies": [2000.0] * 120}))
+        small = asyncio.ensure_future(client.ask({"energies": [2000.0]}, accept="application/json"))
+        while b'caloray_showers_total{model="toy"} 121.0' not in (await client.send("GET", "/metrics")).body:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.2)
+        assert not slow.done()
+        assert service.service.under_way == 2
+        assert (await client.ask({"energies": [2000.0]})).status == 503
+        client.reading.set()
+        return await asyncio.gather(slow, small)
+
+    slow, small = asyncio.run(hold())
+    assert len(slow.showers()) == 120
+    assert small.whole
+    assert service.service.under_way == 0
+    assert client.post({"energies": [2000.0]}).status == 200

@@ -159,24 +159,25 @@ def test_pieces_that_nobody_waits_for_are_not_made():
     assert [batch[0][0] for batch in model.batches] == [0, 1, 3]
 
 
-def test_a_batch_that_fails_fails_its_pieces_and_no_others():
+@pytest.mark.parametrize("room", [1, 256])
+def test_what_fails_alone_fails_and_nothing_else(room):
+    """Also where the pieces of several requests share a batch."""
+
     class Broken(Recorder):
         def make_pieces(self, pieces):
             if any(piece.seed == 13 for piece in pieces):
                 raise RuntimeError("out of memory")
             return super().make_pieces(pieces)
 
-    sampler = JointSampler(Broken(), batch_rows=1)
+    async def run(room, seeds):
+        sampler = JointSampler(Broken(), batch_rows=room)
+        made = (sampler.make(piece(seed), str(seed)) for seed in seeds)
+        return await asyncio.gather(*made, return_exceptions=True)
 
-    async def run():
-        return await asyncio.gather(
-            *(sampler.make(piece(seed), str(seed)) for seed in (1, 13, 2)), return_exceptions=True
-        )
-
-    one, broken, two = asyncio.run(run())
-    assert isinstance(one, Made)
-    assert isinstance(two, Made)
+    one, broken, two = asyncio.run(run(room, (1, 13, 2)))
     assert isinstance(broken, RuntimeError)
+    assert [one.payload, two.payload] == [made.payload for made in asyncio.run(run(1, (1, 2)))]
+    assert one.batch_rows == two.batch_rows == 1
 
 
 def test_payload_depends_on_the_piece_alone():

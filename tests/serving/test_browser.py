@@ -8,8 +8,13 @@ import sys
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 import uvicorn
+
+from caloray.geometry import Geometry, Layer
+from caloray.preprocess.condition_range import ConditionRange
+from caloray.schemes.component import Sampled
 
 TOKEN = "a-token-of-20-letters"
 PAINTED = """
@@ -64,6 +69,36 @@ def browser(tmp_path_factory):
 @pytest.fixture(scope="module")
 def address(serve, bundle, local):
     return serve(local({"toy": bundle}).client.app)
+
+
+class Tilted:
+    """A Cartesian model of inclined particles at any temperature, with three layers of 5 x 4 voxels."""
+
+    digest = "e" * 64
+    geometry = Geometry(
+        "tiles", "cartesian", tuple(Layer(i, tuple(range(-3, 3)), tuple(range(5))) for i in range(3))
+    )
+    energy_range = (1e3, 1e5)
+    condition_names = ("direction_x", "direction_y", "direction_z", "temperature")
+    conditions = (
+        ConditionRange("direction_x", "1", -1.0, 1.0),
+        ConditionRange("direction_y", "1", -1.0, 1.0),
+        ConditionRange("direction_z", "1", 0.5, 1.0),
+        ConditionRange("temperature", "K", 80.0, 120.0),
+    )
+    block_size = 256
+    joint_sizes = (16, 256)
+
+    def __init__(self):
+        self.seen = []
+
+    def make_pieces(self, pieces):
+        self.seen += [piece.conditions[0].tolist() for piece in pieces]
+        return [self._made(len(piece.energies), int(piece.seed)) for piece in pieces]
+
+    def _made(self, rows, seed):
+        values = np.arange(60, dtype=np.float32) + seed % 7
+        return Sampled(np.where(np.arange(60) % 3, values, 0.0)[None].repeat(rows, 0), np.ones((rows, 3)))
 
 
 def facts(browser):
@@ -131,6 +166,66 @@ def test_problems_are_shown(browser, address):
     assert "outside the trained range" in browser.text("#problem")
     assert "CR-100" in browser.text("#problem")
     browser.log()
+
+
+def chosen(browser, name):
+    """Choose a model of the list."""
+    browser.run(
+        "const list = document.getElementById('model'); list.value = arguments[0];"
+        "list.dispatchEvent(new Event('change'))",
+        name,
+    )
+
+
+def test_inclined_particles_in_a_cartesian_readout(browser, serve, bundle, local):
+    """Several models to choose from; one of them has a direction, given as angles, and another condition."""
+    tilted = Tilted()
+    address = serve(local({"toy": bundle, "tilted": tilted}).client.app)
+    browser.open(f"{address}/")
+    browser.wait("!document.getElementById('result').hidden")
+    assert not browser.run("return document.getElementById('model').disabled")
+    assert browser.run("return document.getElementById('conditions').children.length") == 0
+    chosen(browser, "tilted")
+    names = "return [...document.querySelectorAll('#conditions input')].map((input) => input.id)"
+    assert browser.run(names) == ["condition-temperature", "theta", "phi"]
+    assert "Trained from 0.0 to 60.0 degrees" in browser.text("#theta-about")
+    assert "[K]" in browser.text("#conditions label")
+    browser.type("#condition-temperature", "90")
+    browser.type("#theta", "30")
+    browser.type("#phi", "90")
+    found = make(browser, 4)
+    assert found["Bundle"] == "e" * 12
+    assert tilted.seen[-1] == pytest.approx([0.0, 0.5, 3**0.5 / 2, 90.0])
+    browser.wait("document.querySelectorAll('#layers canvas').length === 3")
+    for canvas in ("space", "profile", "layer"):
+        assert browser.run(PAINTED, canvas) > 3, f"{canvas} is empty"
+    chosen(browser, "toy")
+    assert make(browser, 4)["Bundle"] == bundle.digest[:12]
+    assert not browser.log()
+
+
+def test_angles_outside_the_trained_range_are_not_sent(browser, serve, local):
+    tilted = Tilted()
+    browser.open(serve(local({"tilted": tilted}).client.app) + "/")
+    browser.wait("!document.getElementById('result').hidden")
+    asked = len(tilted.seen)
+    browser.type("#theta", "61")
+    assert not browser.run("return document.getElementById('form').checkValidity()")
+    browser.click("#make")
+    assert len(tilted.seen) == asked
+
+
+def test_seeds_that_the_page_cannot_hold_are_not_sent(browser, address):
+    """Numbers above 2^53 - 1 would be rounded on their way."""
+    browser.open(f"{address}/")
+    browser.wait("!document.getElementById('result').hidden")
+    for seed, valid in (
+        ("9007199254740991", True),
+        ("9007199254740993", False),
+        ("18446744073709551615", False),
+    ):
+        browser.type("#seed", seed)
+        assert browser.run("return document.getElementById('seed').checkValidity()") is valid
 
 
 def test_a_token_is_asked_for(browser, serve, bundle, local):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 GOOD = {"energies": [2000.0, 3000.0], "seed": 1}
 SECRET = "vq7Zx-secret"
+EVERY = "every condition must be a finite number or a list of finite numbers"
 
 
 def refused(reply, status):
@@ -49,14 +50,22 @@ def refused(reply, status):
         (b'{"energies": [2000, 1e9]}', "energies[1] is outside the trained range"),
         (b'{"energies": [2000], "seed": -1}', "seed must be at least 0"),
         (b'{"energies": [2000], "seed": 18446744073709551616}', "seed must be at most"),
-        (b'{"energies": [2000], "seed": 1' + b"0" * 5000 + b"}", ""),
+        (b'{"energies": [2000], "seed": 1' + b"0" * 4000 + b"}", "seed must be at most"),
+        (b'{"energies": [2000], "seed": 1' + b"0" * 5000 + b"}", "a number has too many digits"),
+        (b'{"energies": [2000], "seed": 9007199254740993.0}', "seed must be a whole number"),
+        (b'{"energies": [2000], "first": -1.0}', "first must be at least 0"),
+        (b'{"energies": [2000], "seed": true}', "seed must be a whole number"),
         (b'{"energies": [2000], "seed": 1.5}', "seed must be a whole number"),
         (b'{"energies": [2000], "seed": "1"}', "seed must be a whole number"),
         (b'{"energies": [2000], "first": -1}', "first must be at least 0"),
         (b'{"energies": [2000, 2000], "first": 9007199254740991}', "last id must be at most"),
         (b'{"energies": [2000], "vq7Zx-secret": 1}', "unknown field"),
         (b'{"energies": [2000], "conditions": {"vq7Zx-secret": 1}}', "conditions must be: none"),
-        (b'{"energies": [2000], "conditions": {"vq7Zx-secret": "x"}}', "conditions must be a number"),
+        (b'{"energies": [2000], "conditions": {"vq7Zx-secret": "x"}}', EVERY),
+        (b'{"energies": [2000], "conditions": {"vq7Zx-secret": true}}', EVERY),
+        (b'{"energies": [2000], "conditions": {"vq7Zx-secret": null}}', EVERY),
+        (b'{"energies": [2000], "conditions": {"vq7Zx-secret": []}}', EVERY),
+        (b'{"energies": [2000], "conditions": {"vq7Zx-secret": [1, NaN]}}', EVERY),
         (b'{"energies": [2000], "conditions": [1]}', "conditions must be an object"),
         (b'{"energies": [2000], "model": "' + b"x" * 101 + b'"}', "at most 100 characters"),
         (b'{"energies": [2000], "model": 7}', "model must be a string"),
@@ -148,6 +157,26 @@ def test_other_methods(client, method):
     assert reply.headers["allow"] == "POST"
 
 
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/v1/models", "/", "/docs"])
+def test_probes(client, path):
+    """Load balancers ask with HEAD."""
+    got, probed = client.get(path), asyncio.run(client.send("HEAD", path))
+    assert probed.status == got.status == 200
+    assert probed.headers["content-type"] == got.headers["content-type"]
+
+
+def test_lengths_with_zeros_before_them(client):
+    body = json.dumps(GOOD).encode()
+    assert client.post(body, **{"content-length": f"{len(body):020}"}).status == 200
+    refused(client.post(body, **{"content-length": "0" * 20 + "2000000"}), 413)
+
+
+def test_whole_numbers_may_have_a_point(client):
+    """As JSON Schema has it, and as the OpenAPI document therefore promises."""
+    whole = client.post({**GOOD, "seed": 3, "first": 2})
+    assert client.post(b'{"energies": [2000, 3000], "seed": 3.0, "first": 2e0}').body == whole.body
+
+
 @pytest.mark.parametrize("path", [f"/{SECRET}", "/v1/showers/", "/page/../secret", "/docs/x", "/%00", "//"])
 def test_other_paths(client, path):
     refused(client.get(path), 404)
@@ -159,7 +188,8 @@ def test_token(bundle, local):
     for wrong in (None, "Bearer ", "Bearer x", f"Basic {token}", f"bearer {token}x", f"Bearer {SECRET}", "ü"):
         headers = {} if wrong is None else {"authorization": wrong}
         reply = guarded.post(GOOD, **headers)
-        refused(reply, 401)
+        asked_for = "this service asks for a token" if wrong is None else "another token is expected"
+        assert refused(reply, 401) == asked_for
         assert reply.headers["www-authenticate"].startswith("Bearer")
         assert guarded.get("/v1/models", **headers).status == 401
         assert guarded.get("/metrics", **headers).status == 401

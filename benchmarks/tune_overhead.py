@@ -1,0 +1,213 @@
+"""CPU seconds of a campaign of trivial trials per trial, against Ray Tune's bare function trial.
+
+    python benchmarks/tune_overhead.py [--trials 24] [--concurrent 2] [--rounds 1] [--json FILE]
+
+Each side runs twice, with few and with many trials; the difference over the difference of trials is what
+one more trial costs, without Ray's start, the ingest and the report. CPU seconds are those of all processes
+of the command, Ray's among them. A trial of the campaign is one epoch of a tiny flow on 160 showers, measured
+and recorded, with its files; a bare trial reports one number. What a campaign's trial says that it spent
+itself (training, measuring) stands beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import psutil
+import yaml
+
+ROOT = Path(__file__).parents[1]
+SAMPLE = ROOT / "data" / "geant4_par04_ds2.hdf5"
+FEW, SHOWERS = 2, 200
+LOOK_EVERY = 0.1
+SIDES = ("bare", "campaign")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One command: exit status, wall and CPU seconds of all its processes."""
+
+    status: int
+    wall: float
+    cpu: float
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--trials", type=int, default=24, help=f"of the larger run; the smaller has {FEW}")
+    parser.add_argument("--concurrent", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--bare", nargs=2, type=int, metavar=("TRIALS", "CONCURRENT"), help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def bare(trials: int, concurrent: int) -> None:
+    """As many function trials that report one number."""
+    from ray import tune
+
+    from caloray.config import ClusterConfig
+    from caloray.distributed.session import connect
+
+    def trivial(config: dict[str, Any]) -> None:
+        tune.report({"value": config["x"] ** 2})
+
+    cluster = ClusterConfig(num_cpus=concurrent, object_store_gb=0.3)
+    with tempfile.TemporaryDirectory(prefix="bare-") as folder, connect(cluster):
+        tuner = tune.Tuner(
+            tune.with_resources(trivial, {"cpu": 1}),
+            param_space={"x": tune.uniform(0, 1)},
+            tune_config=tune.TuneConfig(num_samples=trials, max_concurrent_trials=concurrent),
+            run_config=tune.RunConfig(storage_path=folder, verbose=0),
+        )
+        results = tuner.fit()
+    if len(results) != trials or results.errors:
+        raise SystemExit("bare trials failed")
+
+
+def prepare(scratch: Path) -> None:
+    """A few showers and a run config that trains on them in no time."""
+    from caloray.io.challenge import write_challenge
+    from caloray.io.source import FileSource
+
+    source = FileSource(SAMPLE, 0, SHOWERS)
+    write_challenge(scratch / "few.hdf5", source.geometry, source.chunks())
+    run = {
+        "name": "trivial",
+        "output": str(scratch / "run"),
+        "data": {
+            "files": [str(scratch / "few.hdf5")],
+            "split": {"train": 0.8, "validation": 0.1, "test": 0.1},
+        },
+        "scheme": {"flows": {"layer_energies": {"blocks": 1, "hidden": 4, "hidden_layers": 1}}},
+        "training": {"layer_energies": {"epochs": 1, "batch": 160, "validation_rows": 20}},
+    }
+    (scratch / "run.yaml").write_text(yaml.safe_dump(run))
+
+
+def campaign(scratch: Path, trials: int, concurrent: int) -> Path:
+    """A campaign file, and nothing in its output."""
+    shutil.rmtree(scratch / "tune", ignore_errors=True)
+    value = {
+        "name": "trivial",
+        "config": str(scratch / "run.yaml"),
+        "output": str(scratch / "tune"),
+        "components": ["layer_energies"],
+        "space": {"training.layer_energies.schedule.max_lr": {"log_uniform": [1e-4, 1e-2]}},
+        "search": {"kind": "random"},
+        "budget": {"trials": trials},
+        "trial": {"cpus": 1, "concurrent": concurrent},
+        "objective": {"kind": "nll", "rows": 20},
+        "baseline": False,
+        "confirm": None,
+        "tracking": {"enabled": False},
+        "cluster": {"num_cpus": concurrent, "object_store_gb": 0.3},
+    }
+    path = scratch / "tune.yaml"
+    path.write_text(yaml.safe_dump(value))
+    return path
+
+
+def command(side: str, scratch: Path, trials: int, concurrent: int) -> list[str]:
+    if side == "bare":
+        return [sys.executable, __file__, "--bare", str(trials), str(concurrent)]
+    return [sys.executable, "-m", "caloray", "tune", str(campaign(scratch, trials, concurrent))]
+
+
+def watch(arguments: list[str], log: Path) -> Measured:
+    """Wait for a command, and look at its processes while they live: Ray's are not its direct children."""
+    began, spent = time.monotonic(), dict[tuple[int, float], float]()
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"}
+    with log.open("w") as file:
+        process = subprocess.Popen(arguments, env=environment, stdout=file, stderr=subprocess.STDOUT)
+        parent = psutil.Process(process.pid)
+        while process.poll() is None:
+            try:
+                family = [parent, *parent.children(recursive=True)]
+            except psutil.Error:
+                family = []
+            for member in family:
+                try:
+                    times = member.cpu_times()
+                    spent[member.pid, member.create_time()] = times.user + times.system
+                except psutil.Error:
+                    continue
+            time.sleep(LOOK_EVERY)
+    if process.returncode:
+        raise SystemExit(
+            f"{' '.join(arguments)}: exit status {process.returncode}\n{log.read_text()[-2000:]}"
+        )
+    return Measured(process.returncode, time.monotonic() - began, sum(spent.values()))
+
+
+def own_seconds(output: Path) -> float:
+    """Median CPU seconds that the campaign's trials say they spent."""
+    from caloray.tuning.ledger import Ledger
+
+    results = Ledger(output).results().values()
+    if not all(result.complete for result in results):
+        raise SystemExit("trials of the campaign failed")
+    return median(result.cpu_seconds for result in results)
+
+
+def measure(scratch: Path, trials: int, concurrent: int) -> dict[str, Any]:
+    found: dict[str, Any] = {"load": os.getloadavg()[0]}
+    for side in SIDES:
+        runs = {
+            count: watch(command(side, scratch, count, concurrent), scratch / f"{side}.log")
+            for count in (FEW, trials)
+        }
+        less, more = runs[FEW], runs[trials]
+        found[side] = {
+            "runs": {count: asdict(run) for count, run in runs.items()},
+            "cpu_per_trial": (more.cpu - less.cpu) / (trials - FEW),
+            "wall_per_trial": (more.wall - less.wall) / (trials - FEW),
+        }
+    found["campaign"]["own_cpu"] = own_seconds(scratch / "tune")
+    found["ratio"] = found["campaign"]["cpu_per_trial"] / found["bare"]["cpu_per_trial"]
+    return found
+
+
+def table(rounds: list[dict[str, Any]]) -> None:
+    print(
+        "| trials | CPU s per trial | of it the trial's own | wall s per trial | CPU s of the smaller run |"
+    )
+    print("|---|---|---|---|---|")
+    for side in SIDES:
+        cpu, wall = (median(r[side][key] for r in rounds) for key in ("cpu_per_trial", "wall_per_trial"))
+        start = median(next(iter(r[side]["runs"].values()))["cpu"] for r in rounds)
+        own = f"{median(r[side]['own_cpu'] for r in rounds):.2f}" if side == "campaign" else ""
+        print(f"| {side} | {cpu:.2f} | {own} | {wall:.2f} | {start:.1f} |")
+    print(f"\nratio {median(r['ratio'] for r in rounds):.2f}, load {median(r['load'] for r in rounds):.1f}")
+
+
+def main() -> None:
+    options = parse()
+    if options.bare:
+        bare(*options.bare)
+        return
+    with tempfile.TemporaryDirectory(prefix="caloray-") as name:
+        prepare(Path(name))
+        rounds = [measure(Path(name), options.trials, options.concurrent) for _ in range(options.rounds)]
+    result = {"trials": options.trials, "concurrent": options.concurrent, "rounds": rounds}
+    print(json.dumps(result, indent=1))
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=1) + "\n")
+    table(rounds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,310 @@
+"""A campaign's ledger as plain data: everything that a page, a table or a tracker tells about it."""
+
+from __future__ import annotations
+
+__all__ = ["SCHEMA", "TuningSummary", "summarise"]
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel
+
+import caloray
+from caloray.atomic import write_json
+from caloray.config import RunConfig
+from caloray.tuning.confirmation import difference, mean_error
+from caloray.tuning.importance import importance_of
+from caloray.tuning.ledger import Ledger, Trial, TrialResult
+from caloray.tuning.ranking import best_first, pareto_front
+from caloray.tuning.resolve import assigned, base_run, component_names, vary
+from caloray.tuning.settings import TuneConfig
+from caloray.tuning.space import Parameter
+
+SCHEMA = "caloray-tuning/1"
+OPEN = "open"
+WHOLE = ("data", "scheme", "training")
+"""Sections that are written with all their defaults: those may be others in a year."""
+
+
+@dataclass(frozen=True)
+class TuningSummary:
+    """A campaign as plain JSON values.
+
+    Args:
+        data: The keys of :func:`summarise`. Page and tables need nothing else.
+    """
+
+    data: dict[str, Any]
+
+    @property
+    def best_yaml(self) -> str:
+        """Run config with the best settings, ready for ``caloray train``; "" while no trial is complete."""
+        return str(self.data["best_yaml"])
+
+    def to_dict(self) -> dict[str, Any]:
+        """The data."""
+        return self.data
+
+    def save(self, path: Path) -> Path:
+        """Write them as JSON."""
+        write_json(path, self.data)
+        return path
+
+
+def summarise(settings: TuneConfig) -> TuningSummary:
+    """What the ledger of a campaign says, finished or not.
+
+    Returns:
+        The keys ``schema``, ``caloray``, ``name``, ``config``, ``components``, ``search``, ``fidelity``,
+        ``objectives`` (names), ``parameters`` (name, low, high, log, whole, choices, baseline), ``trials``
+        (everything of :class:`Trial` and :class:`TrialResult`; ``level``: the training budget in words;
+        ``full``: whether it was the whole one), ``history`` (``cpu_hours`` after each trial and ``best`` so
+        far of each objective at the full budget), ``best`` and ``baseline`` (numbers of trials),
+        ``importance`` (of each objective), ``pareto`` (numbers of trials), ``confirm``, ``budget`` and
+        ``best_yaml``.
+
+    Raises:
+        IntegrityError: A damaged record.
+        ConfigError: The run config cannot be read.
+    """
+    ledger, base = Ledger(settings.output), base_run(settings)
+    trials, results = ledger.trials(), ledger.results()
+    rows = [_row(settings, base, trial, results.get(trial.number)) for trial in trials]
+    searched = [row for row in rows if row["kind"] != "confirm" and row["status"] == "complete"]
+    whole = [row for row in searched if row["full"]]
+    best = _best(settings, searched, results)
+    baseline = next((row for row in searched if row["kind"] == "baseline"), None)
+    data: dict[str, Any] = {
+        "schema": SCHEMA,
+        "caloray": caloray.__version__,
+        "name": settings.name,
+        "config": settings.config.name,
+        "components": list(component_names(settings, base)),
+        "search": settings.search.model_dump(mode="json"),
+        "fidelity": settings.fidelity.model_dump(mode="json"),
+        "objectives": list(settings.objective_names),
+        "parameters": [_parameter(base, name, one) for name, one in settings.space.items()],
+        "trials": rows,
+        "history": _history(settings, rows),
+        "best": None if best is None else best["number"],
+        "baseline": None if baseline is None else baseline["number"],
+        "importance": {name: _importance(settings, rows, name) for name in settings.objective_names},
+        "pareto": _pareto(settings, whole, results),
+        "confirm": _confirm(settings, rows),
+        "budget": _budget(settings, ledger, rows),
+        "best_yaml": "" if best is None else _yaml(settings, base, best),
+    }
+    return TuningSummary(json.loads(json.dumps(data)))
+
+
+def _row(settings: TuneConfig, base: RunConfig, trial: Trial, result: TrialResult | None) -> dict[str, Any]:
+    whole = vary(settings, base, trial.assignment)
+    full = {name: whole.training_of(name).epochs for name in trial.epochs}
+    row = asdict(trial) | {
+        "level": _level(trial.epochs, full, scaled=_scaled(settings)),
+        "full": all(trial.epochs[name] >= count for name, count in full.items()),
+        "status": OPEN,
+        "values": {},
+    }
+    if result is None:
+        return row
+    known = asdict(result)
+    row["values"] = known.pop("objectives")
+    return row | known
+
+
+def _scaled(settings: TuneConfig) -> bool:
+    """Whether the epochs themselves are searched, so that a budget is a share of them."""
+    return any(name.startswith("training.") and name.endswith(".epochs") for name in settings.space)
+
+
+def _level(epochs: Mapping[str, int], full: Mapping[str, int], *, scaled: bool) -> str:
+    """A training budget in words: epochs, or their share of the full ones where those differ by trial."""
+    longest = max(full, key=lambda name: full[name])
+    if scaled:
+        share = min(1.0, epochs[longest] / full[longest])
+        return "all epochs" if share == 1 else f"{_rounded(share)} of the epochs"
+    counts = [f"{epochs[name]}" for name in dict.fromkeys(full)]
+    return f"{' + '.join(counts)} epoch{'' if counts == ['1'] else 's'}"
+
+
+def _rounded(share: float) -> str:
+    """A share that rounding to whole epochs has shifted a little, as the fraction that was meant."""
+    return f"1/{round(1 / share)}" if share < 0.6 else f"{share:.1g}"
+
+
+def _parameter(base: RunConfig, name: str, parameter: Parameter) -> dict[str, Any]:
+    choices = list(parameter.choices)
+    low, high = (None, None) if choices else parameter.ends
+    return {
+        "name": name,
+        "low": low,
+        "high": high,
+        "log": parameter.log,
+        "whole": parameter.whole,
+        "choices": choices,
+        "baseline": _field(base, name),
+    }
+
+
+def _field(base: RunConfig, name: str) -> Any:
+    """Value of a dotted field in the run config, None where it has none."""
+    keys = name.split(".")
+    if keys[0] == "training":
+        value: Any = base.training_of(keys[1]).model_dump(mode="json")
+        keys = keys[2:]
+    else:
+        value = base.model_dump(mode="json")
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
+
+
+def _best(
+    settings: TuneConfig, searched: Sequence[dict[str, Any]], results: Mapping[int, TrialResult]
+) -> dict[str, Any] | None:
+    """The first of the longest trials, as a rule those of the full budget; else the baseline."""
+    found = [row for row in searched if row["kind"] == "search"]
+    longest = max((row["rung"] for row in found), default=0)
+    found = [row for row in found if row["full"] or row["rung"] == longest] or list(searched)
+    found = [row for row in found if row["full"]] or found
+    order = best_first({row["number"]: results[row["number"]] for row in found}, settings.objective_names)
+    return next((row for row in found if row["number"] in order[:1]), None)
+
+
+def _history(settings: TuneConfig, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    hours, spent = [], 0.0
+    for row in rows:
+        spent += row.get("cpu_seconds", 0.0) / 3600
+        hours.append(spent)
+    best: dict[str, list[float | None]] = {}
+    for name in settings.objective_names:
+        lowest: float | None = None
+        best[name] = []
+        for row in rows:
+            if row["status"] == "complete" and row["full"] and row["kind"] != "confirm":
+                value = float(row["values"][name])
+                lowest = value if lowest is None else min(lowest, value)
+            best[name].append(lowest if row["kind"] != "confirm" else None)
+    return {"cpu_hours": hours, "best": best}
+
+
+def _importance(settings: TuneConfig, rows: Sequence[dict[str, Any]], name: str) -> dict[str, Any]:
+    """Over the trials of the budget that most trials had, or the longer one of two."""
+    levels: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        if row["kind"] == "search" and row["status"] == "complete":
+            levels.setdefault(row["level"], []).append(row)
+    most = max(levels.values(), key=lambda group: (len(group), sum(group[0]["epochs"].values())), default=[])
+    values = [float(row["values"][name]) for row in most]
+    found = importance_of(settings.space, [row["assignment"] for row in most], values, settings.seed)
+    return asdict(found) | {"level": most[0]["level"] if most else ""}
+
+
+def _pareto(
+    settings: TuneConfig, whole: Sequence[dict[str, Any]], results: Mapping[int, TrialResult]
+) -> list[int]:
+    if len(settings.objective_names) < 2:
+        return []
+    return pareto_front({row["number"]: results[row["number"]] for row in whole}, settings.objective_names)
+
+
+def _confirm(settings: TuneConfig, rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """Groups of repetitions with the same settings, each compared with the baseline's."""
+    done = [row for row in rows if row["kind"] == "confirm" and row["status"] == "complete"]
+    if settings.confirm is None or not done:
+        return None
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for row in done:
+        groups.setdefault(json.dumps(row["assignment"], sort_keys=True), []).append(row)
+    baseline = groups.get("{}", [])
+    others = [key for key in groups if key != "{}"]
+    labels = {"{}": "baseline"} | {
+        key: "best" if len(others) == 1 else f"best {i}" for i, key in enumerate(others, start=1)
+    }
+    described = [
+        {
+            "label": labels[key],
+            "baseline": key == "{}",
+            "assignment": groups[key][0]["assignment"],
+            "trials": [row["number"] for row in groups[key]],
+            "seeds": [row["seed"] for row in groups[key]],
+            "objectives": {
+                name: _compared(groups[key], [] if key == "{}" else baseline, name, len(others))
+                for name in settings.objective_names
+            },
+        }
+        for key in (*others, *(["{}"] if baseline else []))
+    ]
+    return {"split": settings.confirm.split, "groups": described}
+
+
+def _compared(
+    group: Sequence[dict[str, Any]], baseline: Sequence[dict[str, Any]], name: str, compared: int
+) -> dict[str, Any]:
+    values = {int(row["seed"]): float(row["values"][name]) for row in group}
+    mean, error = mean_error(list(values.values()))
+    found: dict[str, Any] = {
+        "values": list(values.values()),
+        "mean": mean,
+        "error": error,
+        "difference": None,
+    }
+    if baseline:
+        others = {int(row["seed"]): float(row["values"][name]) for row in baseline}
+        found["difference"] = asdict(difference(values, others, compared))
+    return found
+
+
+def _budget(settings: TuneConfig, ledger: Ledger, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What was allowed and what was spent."""
+    seconds = sum(row.get("seconds", 0.0) for row in rows)
+    configurations = {
+        json.dumps(row["assignment"], sort_keys=True) for row in rows if row["kind"] == "search"
+    }
+    return {
+        "trials": {"limit": settings.budget.trials, "used": len(configurations)},
+        "hours": {"limit": settings.budget.hours, "used": sum(ledger.sessions().values()) / 3600},
+        "gpu_hours": {
+            "limit": settings.budget.gpu_hours,
+            "used": seconds * settings.trial.gpus * settings.trial.workers / 3600,
+        },
+        "cpu_hours": sum(row.get("cpu_seconds", 0.0) for row in rows) / 3600,
+    }
+
+
+def _yaml(settings: TuneConfig, base: RunConfig, best: Mapping[str, Any]) -> str:
+    """The run config with the values of a trial, and where they come from."""
+    run = assigned(base, best["assignment"])
+    changes = {"output": settings.output / "best" / "run", "name": f"{settings.name[:58]}-best"}
+    changed = run.model_copy(update=changes)
+    whole = changed.model_dump(mode="json")
+    value = _without_defaults(changed) | {key: whole[key] for key in WHOLE}
+    RunConfig.model_validate(value)
+    values = {name: best["values"][name] for name in settings.objective_names}
+    objectives = ", ".join(f"{name} {number:.6g}" for name, number in values.items())
+    head = f"# The best settings of the campaign {settings.name}: trial {best['number']}, {objectives}.\n"
+    return head + yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
+
+
+def _without_defaults(model: BaseModel) -> dict[str, Any]:
+    """As a person would write it: what has its default value is left out, but which kind a section is."""
+    found: dict[str, Any] = {}
+    described = model.model_dump(mode="json")
+    for name, field in type(model).model_fields.items():
+        value = getattr(model, name)
+        if name in described and (name == "kind" or value != field.get_default(call_default_factory=True)):
+            found[name] = _plain(value, described[name])
+    return found
+
+
+def _plain(value: Any, described: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return _without_defaults(value)
+    if isinstance(value, Mapping):
+        return {key: _plain(inner, described[key]) for key, inner in value.items()}
+    return described

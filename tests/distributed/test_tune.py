@@ -1,0 +1,203 @@
+"""Campaigns on Ray Tune: every trial has its result, whoever dies meanwhile."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import yaml
+
+from caloray.errors import InterruptedRunError, StorageError
+from caloray.tuning.ledger import Ledger
+
+pytestmark = pytest.mark.ray
+RATE = "training.first_layer.schedule.max_lr"
+
+
+@pytest.fixture(scope="module")
+def tuning() -> Any:
+    """The module ``tune_toy``."""
+    spec = importlib.util.spec_from_file_location("tune_toy", Path(__file__).with_name("tune_toy.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["tune_toy"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def carry_out(settings: Any) -> Ledger:
+    from caloray.distributed.session import connect
+    from caloray.distributed.tune import run_tuning
+
+    with connect(settings.cluster) as session:
+        run_tuning(settings, session)
+    return Ledger(settings.output)
+
+
+def kill_at_step(ledger: Ledger, number: int, step: int, times: int) -> threading.Thread:
+    """Kill -9 the process of a trial, each time it has gone ``step`` further and has another process id."""
+    folder = ledger.folder(number) / "components" / "first_layer"
+
+    def watch() -> None:
+        seen: set[int] = set()
+        end = time.monotonic() + 200
+        while len(seen) < times and time.monotonic() < end:
+            time.sleep(0.02)
+            try:
+                pid = int((folder / "worker.pid").read_text())
+                begun = len(list((folder / "checkpoints").glob("step-*"))) >= step
+            except (OSError, ValueError):
+                continue
+            if pid not in seen and begun:
+                seen.add(pid)
+                os.kill(pid, signal.SIGKILL)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    return thread
+
+
+def test_trials_side_by_side(
+    ray_cluster: ModuleType, toy: Any, tuning: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Confirmed, finished, and silent; the same call again finds everything done."""
+    finish = {"confirm": {"seeds": 2, "split": "test"}, "finish": {"bundle": True}}
+    settings = tuning.settings(toy, tmp_path, **finish)
+    ledger = carry_out(settings)
+    results = ledger.results()
+    kinds = [trial.kind for trial in ledger.trials()]
+    assert kinds == ["baseline", *["search"] * 3, *["confirm"] * 4]
+    assert len(results) == 8
+    assert {result.status for result in results.values()} == {"complete"}, results
+    measured = [trial for trial in ledger.trials() if trial.continues]
+    assert len(measured) == 2, "the first seed was trained already, and is only measured on the other split"
+    output = settings.output
+    assert not (output / "ray").exists()
+    assert not list(output.glob("trials/**/checkpoints"))
+    printed = capfd.readouterr()
+    assert printed.out == ""
+    assert printed.err == ""
+    best = min((r for n, r in results.items() if n < 4), key=lambda r: r.objectives["nll_bits_per_dim"])
+    text = yaml.safe_load((output / "best" / "run.yaml").read_text())
+    assert text["training"]["first_layer"]["epochs"] == 2
+    assert len((output / "trials.csv").read_text().splitlines()) == 9
+    assert (output / "report.html").stat().st_size > 1000
+    made = output / "best" / "run" / "components" / "first_layer" / "result" / "weights.safetensors"
+    kept = ledger.folder(best.number) / "components" / "first_layer" / "result" / "weights.safetensors"
+    assert made.read_bytes() == kept.read_bytes(), "what the best trial trained is taken over"
+    assert (output / "best" / "run" / "bundle" / "bundle.json").is_file()
+    began = time.monotonic()
+    assert carry_out(settings).results() == results
+    assert time.monotonic() - began < 60
+    other = settings.model_copy(update={"seed": 7})
+    with pytest.raises(StorageError, match="holds the trials of another campaign; seed: it has 1, here 7"):
+        carry_out(other)
+
+
+def test_nan_is_pruned_and_the_others_go_on(
+    ray_cluster: ModuleType, toy: Any, tuning: Any, tmp_path: Path
+) -> None:
+    space = {"training.first_layer.learning_rate": {"choice": [1e-3, 1e18]}}
+    schedule = {"training.first_layer.schedule": {"kind": "constant"}, "training.first_layer.epochs": 2}
+    grid = {"kind": "grid"}
+    settings = tuning.settings(toy, tmp_path, space=space, set=schedule, search=grid, budget={})
+    results = carry_out(settings).results()
+    assert [results[n].status for n in range(3)] == ["complete", "complete", "pruned"]
+    assert results[2].reason.startswith("CR-400 component first_layer: ")
+    assert results[2].attempts == 1, "a loss that is not finite is no accident"
+
+
+@pytest.mark.slow
+@pytest.mark.faults
+def test_a_killed_worker_goes_on_and_one_that_always_dies_is_on_record(
+    ray_cluster: ModuleType, toy: Any, tuning: Any, tmp_path: Path
+) -> None:
+    longer = {"training.first_layer.epochs": 40}
+    changes = {"set": longer, "budget": {"trials": 1}, "baseline": True}
+    settings = tuning.settings(toy, tmp_path, **changes)
+    ledger = Ledger(settings.output)
+    once = kill_at_step(ledger, 0, step=2, times=1)
+    always = kill_at_step(ledger, 1, step=1, times=2)
+    results = carry_out(settings).results()
+    once.join()
+    always.join()
+    assert results[0].status == "complete"
+    assert results[0].attempts == 2
+    config = toy.config(tmp_path / "base", training__first_layer__epochs=40)
+    alone = toy.trained_alone(config, "first_layer", tmp_path / "alone")
+    assert results[0].facts["components"]["first_layer"]["weights"] == alone
+    assert results[1].status == "failed"
+    assert results[1].reason == "CR-600 its process died (killed, or out of memory) (2 attempts)"
+
+
+@pytest.mark.slow
+def test_a_stop_keeps_everything(ray_cluster: ModuleType, toy: Any, tuning: Any, tmp_path: Path) -> None:
+    from caloray.distributed.session import connect
+    from caloray.distributed.tune import TuneProgress, run_tuning
+
+    changes = {"set": {"training.first_layer.epochs": 30}, "budget": {"trials": 1}}
+    settings = tuning.settings(toy, tmp_path, **changes)
+
+    def stop(director: Any, running: Any) -> None:
+        if list(settings.output.glob("trials/*/components/*/checkpoints/step-*")):
+            signal.raise_signal(signal.SIGTERM)
+
+    with (
+        pytest.raises(InterruptedRunError, match="tuning stopped by SIGTERM"),
+        connect(settings.cluster) as session,
+    ):
+        run_tuning(settings, session, TuneProgress(tried=stop))
+    ledger = Ledger(settings.output)
+    begun = ledger.trials()
+    assert begun
+    assert not ledger.results()
+    ended = carry_out(settings)
+    assert ended.trials()[: len(begun)] == begun
+    assert {result.status for result in ended.results().values()} == {"complete"}
+
+
+@pytest.mark.slow
+def test_the_end_of_the_hours_stops_the_search(
+    ray_cluster: ModuleType, toy: Any, tuning: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trials at work stay unfinished; what is complete is confirmed, and the same command adds nothing."""
+    from caloray.distributed.session import connect
+    from caloray.distributed.tune import TuneProgress, run_tuning
+
+    changes = {"budget": {"hours": 10.0}, "confirm": {"seeds": 1, "split": "validation"}}
+    settings = tuning.settings(toy, tmp_path, **changes, set={"training.first_layer.epochs": 8})
+    later = [0.0]
+    monkeypatch.setattr(
+        "caloray.distributed.tune.Director.__init__.__defaults__", (lambda: time.monotonic() + later[0],)
+    )
+
+    def clock(director: Any, running: Any) -> None:
+        if len(director.ledger.results()) >= 3 and running:
+            later[0] = 36_001.0
+
+    with connect(settings.cluster) as session:
+        run_tuning(settings, session, TuneProgress(tried=clock))
+    ledger = Ledger(settings.output)
+    trials = ledger.trials()
+    left = [trial for trial in trials if ledger.result(trial.number) is None]
+    assert {trial.kind for trial in left} == {"search"}
+    assert [trial.kind for trial in trials if trial.kind == "confirm"] == ["confirm"] * 2
+    later[0] = 0.0
+    assert carry_out(settings).trials() == trials
+
+
+@pytest.mark.slow
+def test_data_parallel_trials(ray_cluster: ModuleType, toy: Any, tuning: Any, tmp_path: Path) -> None:
+    changes = {"budget": {"trials": 1}, "trial": {"cpus": 0.5, "workers": 2, "retries": 1}}
+    settings = tuning.settings(toy, tmp_path, **changes)
+    results = carry_out(settings).results()
+    assert [results[n].status for n in range(2)] == ["complete", "complete"], results
