@@ -114,3 +114,50 @@ def test_without_a_server_children_wait(tmp_path: Path, caplog: pytest.LogCaptur
     runs = runs_of(tmp_path)
     assert runs["trial-0000"][0].info.status == "FINISHED"
     assert runs["trial-0000"][0].data.metrics["nll_bits_per_dim"] == 1.0
+
+
+def test_what_has_not_ended_is_not_finished_with_the_run(tmp_path: Path) -> None:
+    tracker = MlflowTracker(tmp_path, TrackingConfig())
+    tracker.start("campaign", [], {})
+    tracker.child_ended(begin(tracker), "FINISHED", {"nll_bits_per_dim": 1.0})
+    begin(tracker, 1)
+    tracker.close("FINISHED")
+    statuses = {name: found[0].info.status for name, found in runs_of(tmp_path).items()}
+    assert statuses == {"campaign": "FINISHED", "trial-0000": "FINISHED", "trial-0001": "KILLED"}
+
+
+def test_an_artifact_that_changed_is_sent_again(tmp_path: Path) -> None:
+    best = tmp_path / "best.yaml"
+    for text in ("first", "first", "second"):
+        best.write_text(text)
+        tracker = MlflowTracker(tmp_path, TrackingConfig())
+        tracker.start("campaign", [], {})
+        tracker.artifact("best.yaml", best)
+        tracker.close("FINISHED")
+    assert [path.read_text() for path in (tmp_path / "mlartifacts").rglob("best.yaml")] == ["second"]
+
+
+def test_a_kill_while_the_database_is_made_breaks_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow.store.db import utils
+
+    whole, seen = utils._initialize_tables, []
+
+    def killed(engine) -> None:
+        seen.append(engine.url.database)
+        Path(engine.url.database).write_bytes(b"half made")
+        raise SystemExit(137)
+
+    monkeypatch.setattr(utils, "_initialize_tables", killed)
+    tracker = MlflowTracker(tmp_path, TrackingConfig())
+    with pytest.raises(SystemExit):
+        tracker.start("campaign", [], {})
+    assert seen
+    assert not (tmp_path / "mlflow.db").exists()
+    monkeypatch.setattr(utils, "_initialize_tables", whole)
+    tracker = MlflowTracker(tmp_path, TrackingConfig())
+    tracker.start("campaign", [], {})
+    tracker.close("FINISHED")
+    assert runs_of(tmp_path)["campaign"][0].info.status == "FINISHED"
+    assert not list(tmp_path.glob("*.tmp"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["app"]
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,8 +26,20 @@ class _FileFirst(TyperGroup):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Put `run` before anything that is neither a command nor a call for help."""
         if args and args[0] not in {*self.commands, *ctx.help_option_names}:
+            complaint = _mistyped(args[0], sorted(self.commands))
+            if complaint is not None:
+                ctx.fail(complaint)
             args = ["run", *args]
         return super().parse_args(ctx, args)
+
+
+def _mistyped(word: str, commands: list[str]) -> str | None:
+    """What is wrong with a word that can only be a mistyped command."""
+    from caloray.config.reading import did_you_mean
+
+    if word.startswith("-") or Path(word).suffix or os.sep in word or Path(word).exists():
+        return None
+    return f"{word!r} is neither a command nor a campaign file{did_you_mean(word, commands)}"
 
 
 app = typer.Typer(
@@ -65,12 +78,13 @@ def run(
         return
     from caloray.cli.tune_view import show_trials
     from caloray.distributed.session import connect
-    from caloray.distributed.tune import run_tuning
+    from caloray.distributed.tune import claim_output, run_tuning
 
+    data = claim_output(settings)
     with connect(settings.cluster) as session, show_trials(settings) as progress:
         place = "started for this campaign" if session.owned else session.address
         note(f"campaign {settings.name} in {settings.output}; Ray: {place}")
-        run_tuning(settings, session, progress)
+        run_tuning(settings, session, progress, data)
     _show_result(settings, as_json=as_json)
 
 
@@ -93,7 +107,9 @@ def report(directory: Directory, *, as_json: AsJson = False) -> None:
 def status(directory: Directory, *, as_json: AsJson = False) -> None:
     """Say how far a campaign is, from its files alone: trials, how they ended, the best so far."""
     from caloray.distributed.tune_finish import read_campaign
+    from caloray.report.tuning_view import Campaign
     from caloray.tuning.ledger import Ledger
+    from caloray.tuning.summary import summarise
 
     settings = read_campaign(directory)
     rows = Ledger(directory).table()
@@ -103,7 +119,9 @@ def status(directory: Directory, *, as_json: AsJson = False) -> None:
         return
     _tell(facts, as_json=False)
     columns = ("number", "kind", "rung", "status", *settings.objective_names, "seconds", *settings.space)
-    print_table(columns, [[_cell(row.get(name)) for name in columns] for row in rows])
+    labels = Campaign(summarise(settings).data).labels
+    head = [labels.get(name, name) for name in columns]
+    print_table(head, [[_cell(row.get(name)) for name in columns] for row in rows])
 
 
 def _show_result(settings: TuneConfig, *, as_json: bool) -> None:
@@ -116,7 +134,7 @@ def _show_result(settings: TuneConfig, *, as_json: bool) -> None:
         "table": str(settings.output / "trials.csv"),
         "report": str(settings.output / "report.html"),
         "best config": str(settings.output / "best" / "run.yaml") if summary["best_yaml"] else None,
-        "bundle": str(settings.output / "best" / "run" / "bundle") if settings.finish.bundle else None,
+        "bundle": _bundle(settings, summary),
     }
     if as_json:
         found = {name.replace(" ", "_"): value for name, value in facts.items()}
@@ -124,6 +142,13 @@ def _show_result(settings: TuneConfig, *, as_json: bool) -> None:
         return
     _tell({name: value for name, value in facts.items() if value is not None}, as_json=False)
     _show_confirmation(summary["confirm"])
+
+
+def _bundle(settings: TuneConfig, summary: dict[str, Any]) -> str | None:
+    from caloray.tuning.repetitions import refuted
+
+    made = settings.finish.bundle and not refuted(summary["confirm"])
+    return str(settings.output / "best" / "run" / "bundle") if made else None
 
 
 def _show_confirmation(confirm: dict[str, Any] | None) -> None:
@@ -140,7 +165,8 @@ def _show_confirmation(confirm: dict[str, Any] | None) -> None:
                 words.append(f"{group['label']}, {name}: {difference['words']}")
     title = f"Repeated with other seeds, measured on split {confirm['split']}"
     print_table(("settings", "objective", "each seed", "mean", "against the baseline"), rows, title)
-    for line in words:
+    refuted = ["The run config itself is better than what was found: do not use it."] * confirm["refuted"]
+    for line in [*refuted, *words, *confirm["remarks"]]:
         say(line)
 
 
@@ -167,8 +193,6 @@ def _standing(settings: TuneConfig, rows: list[dict[str, Any]]) -> dict[str, Any
 
 
 def _show_outlook(settings: TuneConfig, *, as_json: bool) -> None:
-    import os
-
     from caloray.tuning.outlook import look_ahead
     from caloray.tuning.resolve import base_run
     from caloray.tuning.summary import summarise

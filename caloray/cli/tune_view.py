@@ -79,7 +79,7 @@ def trial_cells(trial: Trial, now: Any | None) -> tuple[str, ...]:
 
 def standing_line(director: Director, running: int) -> str:
     """How far the campaign is, and its best trial."""
-    results = director.ledger.results()
+    results = director.results
     counts: dict[str, int] = {"running": running}
     for result in results.values():
         counts[result.status] = counts.get(result.status, 0) + 1

@@ -10,15 +10,17 @@ from __future__ import annotations
 __all__ = ["Pool", "map_actors"]
 
 import logging
+import socket
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import ray
 from ray.exceptions import (
+    ActorUnavailableError,
     NodeDiedError,
     ObjectLostError,
     OutOfMemoryError,
@@ -40,6 +42,7 @@ Prepare = Callable[[], Callable[[int], Outcome]]
 _LOG = logging.getLogger(__name__)
 _LOST = (NodeDiedError, ObjectLostError, OutOfMemoryError, RayActorError, WorkerCrashedError)
 _POLL = 0.5
+_PATIENCE = 2.0
 _STOP_GRACE = 0.4
 _LOOK_EVERY = 5.0
 _MOST_PENDING = 32
@@ -262,12 +265,30 @@ class _Crew(Generic[Outcome]):
 
 
 def _node_lost(duty: _Duty, error: RayError) -> bool:
-    """Whether a worker died because its node did: taken away, or cut off."""
+    """Whether a worker died because its node did: taken away, or cut off.
+
+    Ray notices a silent worker at once, a silent node after many seconds: where the error leaves it open, the
+    node itself is asked.
+    """
     if getattr(error, "preempted", False) or isinstance(error, NodeDiedError):
         return True
     if "node has died" in str(error):
         return True
-    return bool(duty.node) and not any(node["NodeID"] == duty.node and node["Alive"] for node in ray.nodes())
+    if not duty.node:
+        return False
+    node = next((node for node in ray.nodes() if node["NodeID"] == duty.node and node["Alive"]), None)
+    if node is None:
+        return True
+    return isinstance(error, ActorUnavailableError) and not _answers(node)
+
+
+def _answers(node: Mapping[str, Any]) -> bool:
+    """Whether anybody listens where the node's raylet should."""
+    try:
+        with socket.create_connection((node["NodeManagerAddress"], node["NodeManagerPort"]), _PATIENCE):
+            return True
+    except OSError:
+        return False
 
 
 def _out_of_memory(error: RayError) -> bool:

@@ -31,7 +31,7 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The ``responses`` entries of some statuses."""
     return {
         status: {
-            "model": ErrorBody,
+            "content": {JSON: {"schema": {"$ref": "#/components/schemas/ErrorBody"}}},
             "description": _MEANINGS[status],
             **({"headers": _RETRY} if status == 503 else {}),
         }
@@ -71,7 +71,7 @@ def describe(app: FastAPI) -> None:
             )
             parts = found.setdefault("components", {})
             schemas = parts.setdefault("schemas", {})
-            for model in (ShowerRequest, ShowerReply):
+            for model in (ShowerRequest, ShowerReply, ErrorBody):
                 schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
                 schemas.update(schema.pop("$defs", {}))
                 schemas[model.__name__] = schema

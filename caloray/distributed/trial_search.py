@@ -12,11 +12,12 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray._private import auto_init_hook
 from ray.tune.search import Searcher
 
 from caloray.atomic import write_bytes
 from caloray.distributed.trial_tracking import TrialTracker
-from caloray.distributed.tune_trainable import STOP, Bench, carry_out_trial, last_error
+from caloray.distributed.tune_trainable import STOP, Bench, carry_out_trial, last_error, refused
 from caloray.errors import CaloRayError
 from caloray.interrupt import StopRequest
 from caloray.tuning.director import Director
@@ -51,7 +52,10 @@ class Crew:
         self._access = threading.RLock()
         self._running: dict[int, Trial] = {}
         self._stopping = False
+        self.done = False
+        """Whether the director has said that nothing is left."""
         self.error: CaloRayError | None = None
+        """What ends the campaign; None while nothing does."""
 
     def next(self) -> Trial | str | None:
         """A trial; None while there is none now; "done"."""
@@ -64,30 +68,22 @@ class Crew:
             try:
                 step = self._director.next()
             except CaloRayError as error:
-                self.error = error
+                self._give_up(error)
                 return "done"
+            self.done = step == "done"
             if isinstance(step, Trial):
                 self._begin(step)
                 return step
             return step if step == "done" else None
 
     def ended(self, number: int) -> None:
-        """A trial is over for Ray: with a result, stopped, or because its process died too often."""
+        """A trial is over for Ray: with a result, stopped, refused, or because its process died too often."""
         with self._access:
             trial = self._running.pop(number)
-            ledger = self._director.ledger
-            result = ledger.result(number)
-            if result is None and self._was_stopped(number):
-                self._drop(trial)
-                return
-            if result is None:
-                result = self._lost(number)
-                ledger.finish(result)
-                remove_checkpoints(ledger.folder(number))
-            if result.status != "complete":
-                _LOG.warning("trial %d %s: %s", number, result.status, result.reason)
-            self._director.ended(number)
-            self._tracker.ended(trial, result)
+            try:
+                self._record(trial)
+            except CaloRayError as error:
+                self._give_up(error)
 
     def running(self) -> list[Trial]:
         """Trials that have been handed to Ray and are not over."""
@@ -118,6 +114,32 @@ class Crew:
         if not path.exists():
             write_bytes(path, f"{int(by)}\n".encode())
 
+    def _record(self, trial: Trial) -> None:
+        ledger, number = self._director.ledger, trial.number
+        result = ledger.result(number)
+        refusal = refused(ledger.folder(number)) if result is None else None
+        if refusal is not None:
+            self._tracker.interrupted(trial)
+            self._give_up(refusal)
+            return
+        if result is None and self._was_stopped(number):
+            self._drop(trial)
+            return
+        if result is None:
+            result = self._lost(number)
+            ledger.finish(result)
+            remove_checkpoints(ledger.folder(number))
+        if result.status != "complete":
+            _LOG.warning("trial %d %s: %s", number, result.status, result.reason)
+        self._director.ended(number)
+        self._tracker.ended(trial, result)
+
+    def _give_up(self, error: CaloRayError) -> None:
+        """The first error counts; what is at work keeps a checkpoint and ends."""
+        self.error = self.error or error
+        for number in self._running:
+            self.stop_trial(number)
+
     def _begin(self, trial: Trial) -> None:
         (self._director.ledger.folder(trial.number) / STOP).unlink(missing_ok=True)
         self._running[trial.number] = trial
@@ -136,7 +158,7 @@ class Crew:
         return Spent.read(self._director.ledger.folder(number))
 
     def _lost(self, number: int) -> TrialResult:
-        spent = self._spent(number)
+        spent, wanted = self._spent(number), self._settings.trial
         reason = last_error(self._director.ledger.folder(number)) or DIED
         return TrialResult(
             number=number,
@@ -146,6 +168,7 @@ class Crew:
             cpu_seconds=round(spent.cpu_seconds, 3),
             attempts=max(1, spent.attempts),
             peak_memory=spent.peak_memory,
+            gpu_seconds=round(wanted.gpus * wanted.workers * spent.seconds, 3),
         )
 
 
@@ -203,6 +226,7 @@ def fit(crew: Crew, bench: Bench, resources: dict[str, float]) -> None:
     """
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    auto_init_hook.enable_auto_connect = False  # after a stop a late call here would start another Ray
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     wanted = bench.settings.trial
     trainable = tune.with_parameters(carry_out_trial, bench=bench)

@@ -11,6 +11,7 @@ from caloray.tracking import NullTracker, Status, Tracker, open_tracker
 from caloray.tracking.background import BackgroundTracker
 from caloray.tuning.ledger import Ledger, Trial, TrialResult
 from caloray.tuning.settings import TuneConfig
+from caloray.tuning.space import Parameter
 
 STATUS: dict[str, Status] = {
     "complete": "FINISHED",
@@ -23,6 +24,26 @@ STATUS: dict[str, Status] = {
 def child_name(number: int) -> str:
     """Name of a trial's run."""
     return f"trial-{number:04d}"
+
+
+PARAMETERS = ("config", "seed", "components", "space", "search", "fidelity", "objective")
+"""What makes the campaign; the rest may change between two sessions, and is in ``settings.json``."""
+
+
+def _described(settings: TuneConfig) -> dict[str, Any]:
+    """Ranges as they are written, one parameter each; of the other sections what is set."""
+    value = settings.model_dump(mode="json", include=set(PARAMETERS), exclude_none=True)
+    value["config"] = settings.config.name
+    value["space"] = {name: _range(axis) for name, axis in settings.space.items()}
+    value["components"] = ", ".join(settings.components)
+    return value
+
+
+def _range(axis: Parameter) -> str:
+    if axis.choices:
+        return f"{axis.kind} {list(axis.choices)}"
+    low, high = axis.ends
+    return f"{axis.kind} [{low:g}, {high:g}]"
 
 
 class TrialTracker:
@@ -41,13 +62,14 @@ class TrialTracker:
 
     def start(self) -> None:
         """Open or reopen the campaign's run, and bring the children to what the ledger says."""
-        described = self._settings.model_dump(mode="json", exclude={"tracking", "cluster"})
-        self._tracker.start(self._settings.name, [], described)
+        self._tracker.start(self._settings.name, [], _described(self._settings))
         results = self._ledger.results()
         for trial in self._ledger.trials():
+            self._child(trial)
             if trial.number in results:
-                self._child(trial)
                 self.ended(trial, results[trial.number])
+            else:
+                self.interrupted(trial)
 
     def begun(self, trial: Trial) -> None:
         """Open a trial's run, or reopen it."""

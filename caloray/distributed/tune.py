@@ -8,7 +8,7 @@ last checkpoint, then the search goes on as it would have done.
 
 from __future__ import annotations
 
-__all__ = ["TuneProgress", "campaign_data", "run_tuning"]
+__all__ = ["TuneProgress", "campaign_data", "claim_output", "run_tuning"]
 
 import logging
 import shutil
@@ -44,12 +44,14 @@ from caloray.preprocess.statistics import TrainingStatistics
 from caloray.schemes.build import build_scheme
 from caloray.tuning.director import Director
 from caloray.tuning.ledger import Ledger, Trial
+from caloray.tuning.readiness import require_ready
 from caloray.tuning.resolve import base_run, component_names, identity
 from caloray.tuning.settings import TuneConfig
 
 _LOG = logging.getLogger(__name__)
 GRACE = 20.0
 _POLL = 0.3
+CONTINUE = "all results are kept: the same command continues (--debug shows the traceback)"
 _TRACK_EVERY = 5.0
 
 
@@ -70,13 +72,19 @@ class TuneProgress:
     tried: Callable[[Director, Sequence[Trial]], None] = _ignore
 
 
-def run_tuning(settings: TuneConfig, session: Session, progress: TuneProgress = TuneProgress()) -> Director:
+def run_tuning(
+    settings: TuneConfig,
+    session: Session,
+    progress: TuneProgress = TuneProgress(),
+    data: tuple[Path, str] | None = None,
+) -> Director:
     """Carry out every trial of a campaign that has no result yet.
 
     Args:
         settings: The campaign.
         session: An open Ray session.
         progress: Told how far it is.
+        data: What :func:`claim_output` has given; None: the input files are looked at here.
 
     Returns:
         The director, who knows all results.
@@ -88,7 +96,7 @@ def run_tuning(settings: TuneConfig, session: Session, progress: TuneProgress = 
     """
     base, output = base_run(settings), settings.output.absolute()
     with exclusive(output):
-        shards, digest = campaign_data(settings, base)
+        shards, digest = data or campaign_data(settings, base)
         ledger = Ledger(output)
         ledger.claim(identity(settings, digest))
         session.check_directory(output)
@@ -101,6 +109,23 @@ def run_tuning(settings: TuneConfig, session: Session, progress: TuneProgress = 
             campaign.run(session)
         campaign.finish(session)
     return director
+
+
+def claim_output(settings: TuneConfig) -> tuple[Path, str]:
+    """Take the campaign's directory, before anything is started that would only have to be stopped again.
+
+    Returns:
+        What :func:`campaign_data` gives, for :func:`run_tuning`.
+
+    Raises:
+        StorageError: The directory is another campaign's, is in use, or cannot be written.
+        DataError: An input file is damaged or missing.
+    """
+    base, output = base_run(settings), settings.output.absolute()
+    with exclusive(output):
+        data = campaign_data(settings, base)
+        Ledger(output).claim(identity(settings, data[1]))
+    return data
 
 
 def campaign_data(settings: TuneConfig, base: RunConfig) -> tuple[Path, str]:
@@ -154,6 +179,7 @@ class _Campaign:
         layers = LayerFeed({split: feed.paths(split) for split in splits}, feed.manifest.readout)
         columns, memory = self._foreseen(feed.manifest, layers, statistics)
         bench = Bench(self._settings, self._base, self._shards, feed.manifest, statistics, columns)
+        require_ready(self._settings, self._base, feed.manifest.readout, statistics, self._shards)
         resources = self._resources(session, memory)
         self._tracker.start()
         with self._closing():
@@ -174,7 +200,7 @@ class _Campaign:
         for name, path in files.items():
             if path.exists():
                 self._tracker.artifact(name, path)
-        best = summary.data["best"]
+        best = summary.data["chosen"]
         if best is not None:
             self._tracker.summary(self._director.ledger.results()[best].objectives)
         self._tracker.close("FINISHED")
@@ -198,8 +224,9 @@ class _Campaign:
         def work() -> None:
             try:
                 fit(self._crew, bench, resources)
-            except (ray.exceptions.RayError, RuntimeError, ValueError, OSError) as error:
+            except Exception as error:  # raised below: a campaign must not end as if it were done
                 failures.append(error)
+                raise SystemExit from error  # ends the thread without a word
 
         thread = threading.Thread(target=work, name="tune", daemon=True)
         thread.start()
@@ -218,6 +245,8 @@ class _Campaign:
         error = self._crew.error or (failures[0] if failures else None)
         if error is not None:
             _raise_ours(error)
+        if not self._crew.done:
+            raise ClusterError("Ray Tune ended before the campaign did", hint=CONTINUE)
 
     def _look(self) -> None:
         """Show the trials; stop those whose time is over with the budget's."""
@@ -272,5 +301,5 @@ def _raise_ours(error: Exception) -> None:
     lines = str(error).strip().splitlines()
     raise ClusterError(
         f"Ray Tune gave up ({type(error).__name__}: {lines[-1][:200] if lines else ''})",
-        hint="all results are kept: the same command continues (--debug shows the traceback)",
+        hint=CONTINUE,
     ) from error

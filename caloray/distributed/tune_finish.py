@@ -28,27 +28,34 @@ from caloray.distributed.session import Session
 from caloray.errors import CheckpointError, ConfigError, IntegrityError
 from caloray.interrupt import StopRequest
 from caloray.training.files import ComponentFolder
-from caloray.training.run import TrainRequest, finished_result
+from caloray.training.run import FREE, TrainRequest, finished_result, identity_of
+from caloray.tuning.best_config import absolute_paths
 from caloray.tuning.ledger import Ledger
+from caloray.tuning.repetitions import refuted
 from caloray.tuning.resolve import base_run
 from caloray.tuning.settings import TuneConfig
 from caloray.tuning.summary import TuningSummary, summarise
 
 _LOG = logging.getLogger(__name__)
-SETTINGS, BASE, RECORD = "settings.json", "base.yaml", "tuning.json"
+SETTINGS, BASE, RECORD = "settings.json", "base", "tuning.json"
 
 
 def write_settings(settings: TuneConfig) -> None:
     """Keep the campaign and the run config that it searches around beside its trials, without credentials.
 
-    Whoever reads the directory later needs neither of the original files.
+    The run config keeps its name, in the folder ``base``. Whoever reads the directory later needs neither of
+    the original files.
     """
     output = settings.output.absolute()
-    run = base_run(settings).model_dump(mode="json")
-    campaign = settings.model_dump(mode="json") | {"set": {}, "config": BASE, "output": "."}
+    run = absolute_paths(base_run(settings)).model_dump(mode="json")
+    base = f"{BASE}/{settings.config.name}"
+    campaign = settings.model_dump(mode="json") | {"set": {}, "config": base, "output": "."}
     for described in (run, campaign):
         described["tracking"].pop("uri", None)
-    write_bytes(output / BASE, yaml.safe_dump(run, sort_keys=False).encode())
+    for before in (output / BASE).glob("*"):
+        if before.name != settings.config.name:
+            before.unlink()
+    write_bytes(output / base, yaml.safe_dump(run, sort_keys=False).encode())
     write_json(output / SETTINGS, campaign)
 
 
@@ -63,14 +70,17 @@ def read_campaign(output: Path) -> TuneConfig:
     if not file.is_file():
         raise ConfigError(f"{output}: no {SETTINGS} here", hint="give the output directory of `caloray tune`")
     try:
-        value = json.loads(file.read_text())
-        value |= {"config": str(output / BASE), "output": str(output)}
-        return TuneConfig.model_validate(value)
-    except (OSError, ValueError, TypeError, ValidationError) as error:
+        value = dict(json.loads(file.read_text()))
+        value |= {"config": str(output / str(value["config"])), "output": str(output)}
+        settings = TuneConfig.model_validate(value)
+    except (OSError, ValueError, TypeError, KeyError, ValidationError) as error:
+        reason = str(error).splitlines()[0] if isinstance(error, OSError | ValueError) else "no settings"
         raise IntegrityError(
-            f"{file}: unreadable ({str(error).splitlines()[0]})",
-            hint="the next `caloray tune` writes it anew",
+            f"{file}: unreadable ({reason})", hint="the next `caloray tune` writes it anew"
         ) from error
+    if not settings.config.is_file():
+        raise ConfigError(f"{settings.config}: gone", hint="the next `caloray tune` writes it anew")
+    return settings
 
 
 def write_record(settings: TuneConfig) -> TuningSummary:
@@ -102,11 +112,15 @@ def finish_tuning(settings: TuneConfig, session: Session, shards: Path) -> Path 
         shards: The ingested showers.
 
     Returns:
-        The bundle; None where none is asked for.
+        The bundle; None where none is asked for, or where the repetitions have refuted the best settings.
     """
     output = settings.output.absolute()
     file = output / "best" / "run.yaml"
     if not (settings.finish.bundle and file.is_file()):
+        return None
+    summary = summarise(settings).data
+    if refuted(summary["confirm"]):
+        _LOG.warning("no bundle is made: the repetitions say that the run config itself is better")
         return None
     config = load_config(file)
     run = RunDirectory.of(config)
@@ -115,7 +129,7 @@ def finish_tuning(settings: TuneConfig, session: Session, shards: Path) -> Path 
         run.shards.symlink_to(os.path.relpath(shards, run.path))
     if not run.statistics.exists():
         shutil.copy2(output / run.statistics.name, run.statistics)
-    _take_over(config, run, _donors(settings, summarise(settings).data))
+    _take_over(config, run, _donors(settings, summary))
     bundle = train_run(config, session)
     return None if bundle is None else bundle.path
 
@@ -129,20 +143,44 @@ def _own_output(text: str, output: Path) -> str:
 
 
 def _donors(settings: TuneConfig, summary: Mapping[str, Any]) -> list[Path]:
-    best = summary.get("best")
+    best = summary.get("chosen")
     folders = [] if best is None else [Ledger(settings.output.absolute()).folder(int(best))]
     return [*folders, *([settings.finish.reuse] if settings.finish.reuse is not None else [])]
 
 
 def _take_over(config: RunConfig, run: RunDirectory, donors: list[Path]) -> None:
-    """Copy finished components that are exactly what this run would train."""
+    """Copy finished components that are exactly what this run would train.
+
+    What an earlier best has left there is removed first.
+    """
     _, _, jobs = component_jobs(config, run, Feed(run.shards), StopRequest())
+    if any(_other(job.request) for job in jobs):
+        run.discard()
+        shutil.copy2(run.path.parent.parent / run.statistics.name, run.statistics)
     for job in jobs:
         for donor in donors:
             source = donor / "components" / job.name
             if not job.request.directory.exists() and _same(job.request, source):
                 _copy(source, job.request.directory)
                 _LOG.info("%s is taken from %s", job.name, donor)
+
+
+def _other(request: TrainRequest) -> bool:
+    """Whether the folder of this training holds another one; which weights it began with is left aside."""
+    try:
+        text = (request.directory / "identity.json").read_text()
+    except OSError:
+        return False
+    try:
+        return _settings(json.loads(text)) != _settings(json.loads(json.dumps(identity_of(request))))
+    except (ValueError, TypeError, AttributeError, KeyError):
+        return True
+
+
+def _settings(identity: Mapping[str, Any]) -> dict[str, Any]:
+    free = {name.removeprefix("training.") for name in FREE}
+    training = {name: value for name, value in identity["training"].items() if name not in free}
+    return {name: value for name, value in identity.items() if name != "warm_start"} | {"training": training}
 
 
 def _same(request: TrainRequest, source: Path) -> bool:

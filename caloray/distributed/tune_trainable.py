@@ -7,7 +7,7 @@ into the trial's folder; Ray is told no more than that the trial is over.
 
 from __future__ import annotations
 
-__all__ = ["Bench", "carry_out_trial", "last_error"]
+__all__ = ["Bench", "carry_out_trial", "last_error", "refused"]
 
 import json
 import time
@@ -27,7 +27,7 @@ from caloray.distributed.jobs import identity_of, shared_batches
 from caloray.distributed.layer_feed import Column, Columns, LayerFeed, join_layers
 from caloray.distributed.loop import ComponentJob
 from caloray.distributed.trainer import Training
-from caloray.errors import CaloRayError, InterruptedRunError, StorageError
+from caloray.errors import CaloRayError, ConfigError, InterruptedRunError, StorageError
 from caloray.interrupt import StopRequest
 from caloray.io.lock import exclusive
 from caloray.io.manifest import Manifest
@@ -95,6 +95,8 @@ class Bench:
 def carry_out_trial(config: Mapping[str, Any], bench: Bench) -> dict[str, str]:
     """Runs on a worker: the trial whose number is in ``config``.
 
+    What a run config or its data make impossible is not tried again: it ends the campaign.
+
     Raises:
         Exception: Whatever another attempt may get over; what it was is in the trial's folder.
     """
@@ -103,13 +105,17 @@ def carry_out_trial(config: Mapping[str, Any], bench: Bench) -> dict[str, str]:
     limits = bench.settings.trial
     torch.set_num_threads(max(1, int(limits.cpus)))
     with _alone(job.folder):
+        (job.folder / ERROR).unlink(missing_ok=True)
         stop = TrialStop(job.folder / STOP, job.folder, Limits(limits.minutes, limits.memory_gb))
         try:
-            stop.check(f"trial {trial.number}")
             train = _Nested(bench, job) if limits.workers > 1 else train_here
             result = carry_out(job, _rows(bench), bench.manifest.readout, bench.statistics, stop, train)
         except InterruptedRunError:
             return {"ended": "interrupted"}
+        except ConfigError as error:
+            stop.note()
+            _note_error(job.folder, error)
+            return {"ended": "refused"}
         except Exception as error:
             stop.note()
             _note_error(job.folder, error)
@@ -145,11 +151,20 @@ def last_error(folder: Path) -> str | None:
         return None
 
 
+def refused(folder: Path) -> ConfigError | None:
+    """Why the trial's last attempt cannot be carried out at all; None where that was not so."""
+    try:
+        value = json.loads((folder / ERROR).read_text())
+        return ConfigError(str(value["refused"]), hint=str(value["hint"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def _job(bench: Bench, trial: Trial) -> TrialJob:
     settings = bench.settings
     run = run_of_trial(settings, trial, bench.base)
     names = component_names(settings, run)
-    confirm, metrics = settings.confirm, settings.metrics
+    metrics = settings.metrics
     return TrialJob(
         trial=trial,
         run=run,
@@ -157,10 +172,11 @@ def _job(bench: Bench, trial: Trial) -> TrialJob:
         components=names,
         objective=settings.objective,
         identities=_identities(bench, run, names),
-        split=confirm.split if trial.kind == "confirm" and confirm is not None else "validation",
+        split=trial.split,
         keep_checkpoints=isinstance(settings.fidelity, AshaFidelity | PopulationFidelity),
         shards=bench.shards,
         bundle=metrics[0].bundle if metrics else None,
+        gpus=settings.trial.gpus * settings.trial.workers,
     )
 
 
@@ -189,12 +205,15 @@ def _joined(parts: tuple[Any, ...]) -> LayerStore:
 
 
 def _note_error(folder: Path, error: Exception) -> None:
+    further: dict[str, str] = {}
     if isinstance(error, CaloRayError):
         text = told(error)
+        if isinstance(error, ConfigError):
+            further = {"refused": f"trial {int(folder.name)}: {error.message}", "hint": error.hint or ""}
     else:
         lines = str(error).strip().splitlines()
         text = f"{type(error).__name__}: {lines[-1][:300] if lines else ''}"
-    write_json(folder / ERROR, {"error": text})
+    write_json(folder / ERROR, {"error": text} | further)
 
 
 class _Nested:

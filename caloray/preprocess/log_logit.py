@@ -10,7 +10,7 @@ to all voxels; neither lifts an empty voxel above the threshold.
 
 from __future__ import annotations
 
-__all__ = ["LogLogit"]
+__all__ = ["MAXIMUM_MARGIN", "LogLogit"]
 
 import math
 from dataclasses import dataclass

@@ -28,7 +28,10 @@ from caloray.report.tuning_view import Campaign, Objective, Record, ticks_of
 BEST, BASELINE, POINTS = COLOURS[0], REFERENCE_EDGE, COLOURS[1]
 SHADES = "viridis"
 FAR = 3.0
-"""Interquartile ranges above the third quartile beyond which a value only gets a triangle at the edge."""
+"""Distances from the lowest value to the median, above which a value is only counted at the edge."""
+BLIND = 0.1
+"""R^2 on unseen trials below which bars are grey: the shares are mostly noise."""
+PALE = "#c8c8c8"
 
 
 def draw_history(campaign: Campaign, objective: Objective) -> Figure:
@@ -40,8 +43,9 @@ def draw_history(campaign: Campaign, objective: Objective) -> Figure:
     for axes, places in ((left, numbers), (right, hours)):
         _draw_trials(axes, campaign, objective, places, only_full=axes is right)
         _draw_best(axes, campaign, objective, places)
-    set_limits(left, campaign.values(objective.name))
-    set_limits(right, [float(trial["values"][objective.name]) for trial in campaign.whole])
+    before = None if campaign.baseline is None else float(campaign.baseline["values"][objective.name])
+    set_limits(left, campaign.values(objective.name), before)
+    set_limits(right, [float(trial["values"][objective.name]) for trial in campaign.whole], before)
     left.set_title("all trials", loc="left", fontsize=10)
     right.set_title("full budget", loc="left", fontsize=10)
     left.set_xlabel("trial")
@@ -93,17 +97,18 @@ def level_label(level: str) -> str:
     return plain(level)
 
 
-def set_limits(axes: Axes, values: Sequence[float]) -> None:
-    """A vertical range that shows the bulk; what lies far above gets a triangle at the upper edge.
+def set_limits(axes: Axes, values: Sequence[float], keep: float | None = None) -> None:
+    """A vertical range that shows the better half and what is near; what lies far above is only counted.
 
     Args:
         axes: Whose points are drawn already.
         values: All values that are drawn.
+        keep: A value that is shown in any case.
     """
     if not values:
         return
-    low, high = np.percentile(values, [25, 75])
-    limit = max(high + FAR * (high - low), float(np.median(values)) + 1e-12)
+    middle, lowest = float(np.median(values)), min(values)
+    limit = max(middle + FAR * (middle - lowest) + 1e-12, lowest if keep is None else keep)
     shown = [value for value in values if value <= limit] or list(values)
     bottom, top = min(shown), max(shown)
     margin = 0.06 * (top - bottom) or 0.05 * abs(top) or 1.0
@@ -122,7 +127,7 @@ def draw_importance(campaign: Campaign, objective: Objective) -> Figure:
     names, values, errors = zip(*reversed(shares), strict=True)
     figure = new_figure(8.2, 1.2 + 0.36 * len(shares))
     axes = figure.add_subplot()
-    colours = ["#c8c8c8", *[POINTS] * (len(shares) - 1)]
+    colours = [PALE, *[POINTS if found["explained"] >= BLIND else PALE] * (len(shares) - 1)]
     axes.barh(range(len(shares)), values, xerr=errors, color=colours, height=0.66, error_kw={"capsize": 2})
     axes.set_yticks(range(len(shares)), [plain(name) for name in names])
     axes.tick_params(axis="y", which="both", length=0)

@@ -34,7 +34,8 @@ def draw_slices(campaign: Campaign, objective: Objective) -> Figure:
             axes.set_ylabel(objective.short if rows > 1 else objective.label, loc="center")
     for axes in panels[len(parameters) :]:
         axes.set_visible(False)
-    set_limits(panels[0], campaign.values(objective.name))
+    before = None if campaign.baseline is None else float(campaign.baseline["values"][objective.name])
+    set_limits(panels[0], campaign.values(objective.name), before)
     figure.legend(handles=_legend(campaign), loc="outside upper center", ncols=6, frameon=False)
     return figure
 

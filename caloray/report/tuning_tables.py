@@ -20,6 +20,15 @@ STATUS = {
     "open": "not finished",
 }
 SHORT = "No trial of the full budget is complete yet; what follows is from shorter trainings."
+REFUTED = "The repetitions say that the run config itself is better than what was found: do not use it."
+LAST_GENERATION = (
+    "The best settings are the constant values of the last generation; trained from scratch, the changes on "
+    "the way are not repeated."
+)
+LENGTH = (
+    "This is at {epochs} epochs: a baseline that was made for longer trainings is not at its best there, and "
+    "what is best there need not be best in a longer training."
+)
 ALONE = "Nothing was repeated with other seeds: whether this is a gain or luck is not known."
 
 
@@ -31,14 +40,27 @@ def verdict(campaign: Campaign) -> Html:
         return paragraph("No trial is complete yet.", css="warning")
     parts = [] if best["full"] else [paragraph(SHORT, css="warning")]
     parts += [_found(campaign, best, objective) for objective in campaign.objectives]
+    parts += _none_better(campaign, best)
+    if record["fidelity"]["kind"] == "pbt":
+        parts.append(paragraph(LAST_GENERATION))
     if not record["confirm"]:
         return join([*parts, paragraph(ALONE, css="warning")])
     return join([*parts, *_confirmed(campaign)])
 
 
+def _none_better(campaign: Campaign, best: Record) -> Iterator[Html]:
+    """A word where the search has found nothing."""
+    before, name = campaign.baseline, campaign.objectives[0].name
+    if before is not None and best is not before and before["values"][name] <= best["values"][name]:
+        yield paragraph("No trial of the search was better than the baseline.", css="warning")
+
+
 def _found(campaign: Campaign, best: Record, objective: Objective) -> Html:
     """The best against the baseline, one training each."""
-    which = "Best trial" if len(campaign.objectives) == 1 else "First of the Pareto front, trial"
+    first = campaign.objectives[0].short
+    which = (
+        "Best trial" if len(campaign.objectives) == 1 else f"Of the Pareto front the lowest {first}, trial"
+    )
     text = f"{which} {best['number']}: {objective.label} {_shown(best['values'][objective.name])}"
     if campaign.baseline is not None:
         other = _shown(campaign.baseline["values"][objective.name])
@@ -49,6 +71,10 @@ def _found(campaign: Campaign, best: Record, objective: Objective) -> Html:
 def _confirmed(campaign: Campaign) -> Iterator[Html]:
     """What the repetitions say."""
     confirm = campaign.record["confirm"]
+    if confirm["refuted"]:
+        yield paragraph(REFUTED, css="warning")
+    elif campaign.record["chosen"] != campaign.record["best"]:
+        yield paragraph(f"The settings of trial {campaign.record['chosen']} have the best mean.")
     for group in confirm["groups"]:
         for objective in campaign.objectives:
             found = group["objectives"][objective.name]["difference"]
@@ -56,18 +82,35 @@ def _confirmed(campaign: Campaign) -> Iterator[Html]:
                 change = plus_minus(found["value"], found["error"])
                 text = f"{group['label']} − baseline, {objective.label}, {confirm['split']} split: {change}. "
                 yield element("p", text, element("strong", found["words"]))
+                if found["told"] and found["value"] < 0:
+                    epochs = " + ".join(str(count) for count in group["epochs"].values())
+                    yield paragraph(LENGTH.format(epochs=epochs), css="remark")
+    for remark in confirm["remarks"]:
+        yield paragraph(remark, css="warning")
 
 
 def confirm_table(campaign: Campaign) -> Html:
     """Means of the repetitions, differences to the baseline, and the tests."""
-    head = ["settings", "objective", "repetitions", "mean", "− baseline", "seed by seed", "Welch's t", "p"]
+    head = [
+        "settings",
+        "epochs",
+        "objective",
+        "repetitions",
+        "mean",
+        "− baseline",
+        "seed by seed",
+        "Welch's t",
+        "p",
+    ]
     rows = []
     for group in campaign.record["confirm"]["groups"]:
         for objective in campaign.objectives:
             found = group["objectives"][objective.name]
             seeds = f"{len(found['values'])} (seeds {', '.join(map(str, group['seeds']))})"
             mean = plus_minus(found["mean"], found["error"])
-            rows.append([group["label"], objective.short, seeds, mean, *_tests(found["difference"])])
+            epochs = " + ".join(str(count) for count in group["epochs"].values())
+            told = _tests(found["difference"])
+            rows.append([group["label"], epochs, objective.short, seeds, mean, *told])
     split = campaign.record["confirm"]["split"]
     caption = f"Repetitions at the full budget, {split} split; errors are standard errors over the seeds"
     return table(head, rows, caption)

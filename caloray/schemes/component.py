@@ -125,5 +125,6 @@ class Component(Protocol):
         a flow for empty layers, are left out here as well.
 
         Returns:
-            Target and context as :meth:`batch`, and (n,) float64 log_volume [log MeV^-k, k entries > 0].
+            Target and context as :meth:`batch`, and (n,) float64 log_volume [log MeV^-k, k entries > 0];
+            minus infinity for a row beyond the range of the maps, which nothing that is sampled reaches.
         """

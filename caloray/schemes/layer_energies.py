@@ -61,7 +61,9 @@ class EnergyMaps:
         return logit(shares, self.alpha)
 
     def log_volume(self, energies: Tensor, noisy: Tensor, x: Tensor, incident: Tensor) -> Tensor:
-        """(n,) what is to be added to log p(x); see :meth:`Component.measured_batch`.
+        """(n,) what is to be added to log p(x), minus infinity for a row outside the range of the map.
+
+        See :meth:`Component.measured_batch`.
 
         Args:
             energies: (n, L) layer energies [MeV], zero where empty.
@@ -71,10 +73,13 @@ class EnergyMaps:
         """
         if self.energy_space == "unit":
             shares = unit_space_log_det(noisy, incident, self.max_ratio)
+            outside = noisy.sum(dim=1) > self.max_ratio * incident
         else:
+            outside = (noisy > self.max_layer_energy).any(dim=1)
             shares = torch.full_like(incident, -math.log(self.max_layer_energy) * energies.shape[1])
         filling = math.log(self.voxel_noise) * (energies == 0).sum(dim=1, dtype=noisy.dtype)
-        return shares + logit_log_slope(x, self.alpha).sum(dim=1) + filling
+        volume = shares + logit_log_slope(x, self.alpha).sum(dim=1) + filling
+        return volume.masked_fill(outside, -math.inf)
 
     def decode(self, x: Tensor, incident: Tensor) -> Tensor:
         """Layer energies (n, L) [MeV] from flow space; energies below the threshold are zero.
@@ -160,8 +165,8 @@ class LayerEnergies:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """:meth:`batch` and what is to be added to log p(x); see :meth:`Component.measured_batch`.
 
-        A row outside the fitted range of totals or layer energies is clamped to its end; its volume is that
-        of the linear map and of the logit's slope at the end.
+        A row outside the range of totals or layer energies is clamped to its end, from where no sampled
+        shower comes back to it: its density is zero.
         """
         target, context, noisy = self._drawn(store, rows, draws)
         energies = torch.as_tensor(store.layer_energies[rows[:, 0]])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["AllLayers", "LayerFlow", "LayerMaps", "OneLayer"]
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,7 +22,7 @@ from caloray.geometry import Geometry
 from caloray.io.store import LayerStore
 from caloray.preprocess.conditions import ParticleMap
 from caloray.preprocess.cut import renormalise_and_cut
-from caloray.preprocess.log_logit import LogLogit
+from caloray.preprocess.log_logit import MAXIMUM_MARGIN, LogLogit
 from caloray.preprocess.statistics import TrainingStatistics
 from caloray.rng import StreamKey
 from caloray.schemes.guides import Guides
@@ -116,7 +117,7 @@ class LayerMaps:
         return self.voxel_map.encode(voxels, self._maxima(layers, voxels), fill, noise)
 
     def log_volume(self, drawn: Filled, x: Tensor, layers: Tensor) -> Tensor:
-        """(n,) float64 what is to be added to log p(x); see :meth:`Component.measured_batch`.
+        """(n,) float64 as :meth:`Component.measured_batch` has it, minus infinity above the layer's maximum.
 
         Args:
             drawn: Voxels and noise of the target.
@@ -126,7 +127,9 @@ class LayerMaps:
         noisy, x = self.voxel_map.noisy(drawn.voxels, drawn.fill, drawn.noise).double(), x.double()
         slope = self.voxel_map.log_slope(noisy, x, self._maxima(layers, x))
         filling = self.voxel_map.fill_log_density(noisy)
-        return (slope - filling.masked_fill(drawn.voxels > 0, 0.0)).sum(dim=1)
+        volume = (slope - filling.masked_fill(drawn.voxels > 0, 0.0)).sum(dim=1)
+        outside = (drawn.voxels > self._maxima(layers, drawn.voxels) + MAXIMUM_MARGIN).any(dim=1)
+        return volume.masked_fill(outside, -math.inf)
 
     def decode(self, x: Tensor, layers: Tensor, energies: Tensor) -> Tensor:
         """Voxels (n, D) [MeV] from flow space, given the layers' energies (n,) [MeV]."""
@@ -251,7 +254,7 @@ class LayerFlow(ABC):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """:meth:`batch` and what is to be added to log p(x); see :meth:`Component.measured_batch`.
 
-        A voxel above its layer's largest of the training split is clamped to it and has the slope there;
+        A row with a voxel above its layer's largest of the training split has no density;
         for fillings at the threshold see :meth:`LogLogit.fill_log_density`.
         """
         target, context, drawn = self._drawn(store, rows, draws, dtype)
@@ -393,6 +396,5 @@ class AllLayers(LayerFlow):
     ) -> Tensor:
         """As in the base class, and the one-hot code (n, L) of the layer at the end."""
         known = super().context(previous, layers, incident, energies, conditions)
-        code = torch.zeros(len(known), self.maps.geometry.n_layers, dtype=known.dtype, device=known.device)
-        code[:] = torch.nn.functional.one_hot(layers, self.maps.geometry.n_layers).to(code)
-        return torch.cat([known, code], dim=1)
+        code = torch.nn.functional.one_hot(layers.to(known.device), self.maps.geometry.n_layers).to(known)
+        return torch.cat([known, code.expand(len(known), -1)], dim=1)

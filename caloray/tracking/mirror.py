@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict, Field
 
 from caloray.tracking.children import ChildRun, push_child
-from caloray.tracking.client import connect, log_artifact, now
+from caloray.tracking.client import connect, digest_of, log_artifact, now, prepare
 from caloray.tracking.state import STATE, Status, TrackingState, epochs_of, last_epoch
 from caloray.tracking.text import flatten, redact, without_credentials
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 _LOG = logging.getLogger("caloray.tracking")
+DATABASE = "mlflow.db"
 _WISHES = ("name", "components", "params", "artifacts", "summary", "children")
 _FIRST_PAUSE, _LONGEST_PAUSE = 15.0, 300.0
 
@@ -52,9 +53,8 @@ class MlflowTracker:
 
     def __init__(self, run: Path, config: TrackingConfig) -> None:
         self._run = run
-        self._uri = (
-            config.uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{run.resolve() / 'mlflow.db'}"
-        )
+        self._own_uri = f"sqlite:///{run.resolve() / DATABASE}"
+        self._uri = config.uri or os.environ.get("MLFLOW_TRACKING_URI") or self._own_uri
         self._path = run / STATE
         state = TrackingState.load(self._path)
         if state is None or state.uri != redact(self._uri):
@@ -95,8 +95,13 @@ class MlflowTracker:
             self._sync()
 
     def artifact(self, name: str, path: Path) -> None:
-        """Attach ``path`` (file or directory) under ``name``."""
-        self._state.artifacts[name] = str(path.resolve())
+        """Attach ``path`` (file or directory) under ``name``, again if it has changed since."""
+        state = self._state
+        state.artifacts[name] = str(path.resolve())
+        digest = digest_of(path)
+        if state.artifact_digests.get(name) != digest and name in state.sent_artifacts:
+            state.sent_artifacts.remove(name)
+        state.artifact_digests[name] = digest
         self.poll()
 
     def summary(self, values: Mapping[str, float]) -> None:
@@ -142,12 +147,15 @@ class MlflowTracker:
             self._state.settled.remove(name)
 
     def close(self, status: Status) -> None:
-        """Close everything; tries the server once more even after failures."""
+        """Close everything; tries the server once more even after failures.
+
+        A further child that has not ended is closed as KILLED: that the run is over says nothing about it.
+        """
         state = self._state
         state.status = status
         for child in state.children.values():
             if child["status"] == "RUNNING":
-                child["status"] = status
+                child["status"] = "KILLED"
         for component, of_component in state.component_status.items():
             if of_component == "RUNNING":
                 state.component_status[component] = status
@@ -212,6 +220,8 @@ class MlflowTracker:
 
     def _connect(self) -> MlflowClient:
         if self._client is None:
+            if self._uri == self._own_uri:
+                prepare(self._run.resolve() / DATABASE)
             self._client = connect(self._uri)
         return self._client
 

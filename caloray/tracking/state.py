@@ -42,6 +42,7 @@ class TrackingState:
     sent_epochs: dict[str, int] = field(default_factory=dict)
     sent_params: list[str] = field(default_factory=list)
     sent_artifacts: list[str] = field(default_factory=list)
+    artifact_digests: dict[str, str] = field(default_factory=dict)
     sent_summary: dict[str, float] = field(default_factory=dict)
     sent_status: dict[str, str] = field(default_factory=dict)
     uid: str = ""

@@ -20,6 +20,8 @@ from caloray.schemes.component import Component
 from caloray.training.rows import RowPlan
 
 PURPOSE = "score"
+OUTSIDE_SHARE, OUTSIDE_ROWS = 0.01, 5
+"""Rows beyond the fitted range that a score puts up with: held-out showers exceed the others now and then."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,8 @@ class Score:
         rows: How many rows it is the mean of.
         features: Dimensions of a row.
         nats_per_row: The mean in flow space [nats per row], as the training's loss is; not comparable.
+        outside: Rows beyond the range that the maps were fitted to. A model gives them no density at all; a
+            few of them count as the worst of all other rows, so that no flow gains by where they are clamped.
     """
 
     nll_bits_per_dim: float
@@ -42,6 +46,7 @@ class Score:
     rows: int
     features: int
     nats_per_row: float
+    outside: int = 0
 
 
 def score_component(
@@ -70,7 +75,8 @@ def score_component(
         device: Where to evaluate.
 
     Raises:
-        NumericalError: The sum over the rows is not finite.
+        NumericalError: The sum over the rows is not finite, or more than a few rows lie beyond the range of
+            the maps, where the density is zero.
         DataError: There are no rows.
     """
     dtype = next(flow.parameters()).dtype
@@ -84,25 +90,42 @@ def score_component(
             plain.append(log_prob.double().cpu().numpy())
             volume.append(log_volume.numpy())
     log_prob_, log_volume_ = np.concatenate(plain), np.concatenate(volume)
-    nats = -(log_prob_ + log_volume_)
-    mean = float(nats.mean())
-    if not math.isfinite(mean):
-        bad = np.flatnonzero(~np.isfinite(nats))
-        ids = store.event_ids[np.concatenate(showers)[bad[:5]]].tolist()
-        raise NumericalError(
-            f"component {component.name}: the log-likelihood of {len(bad)} of {len(nats)} held-out rows "
-            f"is not finite (events {ids} ...)",
-            hint="the weights are unusable; look at the training history of this component",
-            component=component.name,
-        )
+    outside = np.isneginf(log_volume_)
+    _require_inside(component, outside)
+    nats = -(log_prob_ + np.where(outside, 0.0, log_volume_))
+    _require_finite(component, nats, store.event_ids[np.concatenate(showers)])
+    nats[outside] = nats[~outside].max()
     unit = math.log(2) * component.features
     return Score(
-        nll_bits_per_dim=mean / unit,
+        nll_bits_per_dim=float(nats.mean()) / unit,
         error=_standard_error(nats, np.concatenate(showers)) / unit,
         rows=len(nats),
         features=component.features,
         nats_per_row=-float(log_prob_.mean()),
+        outside=int(outside.sum()),
     )
+
+
+def _require_finite(component: Component, nats: np.ndarray, events: np.ndarray) -> None:
+    bad = np.flatnonzero(~np.isfinite(nats))
+    if len(bad):
+        raise NumericalError(
+            f"component {component.name}: the log-likelihood of {len(bad)} of {len(nats)} held-out rows "
+            f"is not finite (events {events[bad[:5]].tolist()} ...)",
+            hint="the weights are unusable; look at the training history of this component",
+            component=component.name,
+        )
+
+
+def _require_inside(component: Component, outside: np.ndarray) -> None:
+    rows, count = len(outside), int(outside.sum())
+    if count > min(rows // 2, max(OUTSIDE_ROWS, int(OUTSIDE_SHARE * rows))):
+        raise NumericalError(
+            f"component {component.name}: {count} of {rows} held-out rows lie beyond the range that its maps "
+            "were fitted to, where it gives them no density",
+            hint="train on more showers, or leave scheme.max_layer_energy to the training split",
+            component=component.name,
+        )
 
 
 def _standard_error(values: np.ndarray, groups: np.ndarray) -> float:

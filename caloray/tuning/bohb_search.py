@@ -96,11 +96,8 @@ class KernelDensities:
         """The candidate with the largest ratio of both densities, or now and then a random draw."""
         key = suggestion_key(self.seed, number, "bohb")
         generator = key.generator()
-        known = [
-            one
-            for one in observations(trials, results, self.names, self.least + len(self.space) + 1)
-            if one.state in {"complete", "pruned"}
-        ]
+        told = observations(trials, results, self.names, self.least + len(self.space) + 1)
+        known = [one for one in told if one.state != "running"]
         models = self._models(known)
         if models is None or generator.random() < self.search.random:
             return draw(self.space, key)

@@ -15,8 +15,8 @@ from caloray.config import RunConfig
 from caloray.errors import ConfigError
 from caloray.rng import StreamKey
 from caloray.tuning.fidelity_checks import check_fidelity
-from caloray.tuning.fields import influences, require_field, sampling_only, shared_by_all
-from caloray.tuning.objective_settings import NLLObjective
+from caloray.tuning.fields import influences, require_field, shared_by_all
+from caloray.tuning.likelihood_checks import check_likelihood
 from caloray.tuning.resolve import all_components, assigned, base_run, component_names
 from caloray.tuning.settings import (
     BOHBSearch,
@@ -44,12 +44,13 @@ def check_tuning(settings: TuneConfig) -> None:
     _objective(settings, base, components)
     _places(settings, base)
     _values(settings, base)
+    check_likelihood(settings, base, components)
 
 
 def _fields(settings: TuneConfig, base: RunConfig, components: Sequence[str]) -> None:
     for name in settings.space:
         require_field(base, name)
-        reason = influences(base, components, name)
+        reason = influences(base, components, name, settings.space)
         if reason:
             raise ConfigError(
                 f"space.{name}: {reason}", hint="take it out of the space, or set: it once for all"
@@ -63,12 +64,6 @@ def _fields(settings: TuneConfig, base: RunConfig, components: Sequence[str]) ->
                 raise ConfigError(
                     f"space.{name}: lies inside {other}, which is searched too", hint="keep one of the two"
                 )
-    only_likelihood = all(isinstance(item, NLLObjective) for item in settings.single_objectives)
-    for name in filter(sampling_only, settings.space if only_likelihood else ()):
-        raise ConfigError(
-            f"space.{name}: it only changes how showers are drawn, which the objective nll does not see",
-            hint="choose a metric as objective, or take it out of the space",
-        )
 
 
 def _search(settings: TuneConfig) -> None:
@@ -89,7 +84,7 @@ def _grid(space: Mapping[str, Parameter]) -> None:
                 f"space.{name}: a grid needs points, and {parameter.kind} has none",
                 hint=f"write {{{parameter.kind}: [...], grid: 5}}",
             )
-    size = math.prod(len(parameter.points()) for parameter in space.values())
+    size = math.prod(parameter.most_points for parameter in space.values())
     if size > MOST_GRID:
         raise ConfigError(
             f"space: the grid has {size} points, at most {MOST_GRID} are searched",

@@ -27,6 +27,7 @@ class Difference:
         p: Two-sided probability of such a difference between equal settings.
         paired: Mean and standard error of the differences seed by seed, and how many; None below two pairs.
         words: What all that says.
+        told: Whether the difference is told from noise, either way.
     """
 
     value: float
@@ -36,6 +37,7 @@ class Difference:
     p: float | None
     paired: tuple[float, float, int] | None
     words: str
+    told: bool = False
 
 
 def mean_error(values: Sequence[float]) -> tuple[float, float | None]:
@@ -54,7 +56,8 @@ def difference(best: Mapping[int, float], baseline: Mapping[int, float], compare
     Args:
         best: Value of each seed.
         baseline: Value of each seed.
-        compared: How many groups are compared with this baseline; the level is divided by it (Bonferroni).
+        compared: How many comparisons are made, one for each group and objective; the level is divided by it
+            (Bonferroni).
     """
     (one, error), (other, other_error) = mean_error(list(best.values())), mean_error(list(baseline.values()))
     value = one - other
@@ -71,7 +74,8 @@ def difference(best: Mapping[int, float], baseline: Mapping[int, float], compare
     test = stats.ttest_ind(list(best.values()), list(baseline.values()), equal_var=False)
     p = float(test.pvalue)
     words = _words(value, p, LEVEL / compared, min(len(best), len(baseline)))
-    return Difference(value, both, float(test.statistic), float(test.df), p, paired, words)
+    told = p < LEVEL / compared
+    return Difference(value, both, float(test.statistic), float(test.df), p, paired, words, told)
 
 
 def _words(value: float, p: float, level: float, repetitions: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = ["Director"]
 
-import json
+import itertools
 import math
 import os
 import time
@@ -13,10 +13,12 @@ from typing import Any, Literal
 
 from caloray.errors import IntegrityError
 from caloray.rng import StreamKey
-from caloray.tuning.ledger import Kind, Ledger, Trial
+from caloray.tuning.ledger import Kind, Ledger, Split, Trial, TrialResult
+from caloray.tuning.limits import Spent
 from caloray.tuning.population import next_member
 from caloray.tuning.promotion import promotion
-from caloray.tuning.ranking import best_first
+from caloray.tuning.ranking import best_trials, text_of
+from caloray.tuning.records import require_own
 from caloray.tuning.resolve import (
     assigned,
     base_run,
@@ -45,7 +47,7 @@ class Director:
         clock: Seconds, to count the budget's hours.
 
     Raises:
-        IntegrityError: A damaged record.
+        IntegrityError: A damaged record, or one of other settings or data.
         ConfigError: The run config cannot be read any more.
     """
 
@@ -65,23 +67,39 @@ class Director:
         self._searcher = build_searcher(settings)
         self._trials = ledger.trials()
         self._results = ledger.results()
+        require_own(settings, ledger, self._base, data_digest)
         self._handed: set[int] = set()
         self._dropped: set[int] = set()
-        self._clock, self._started, self._noted = clock, clock(), -math.inf
+        self._clock, self._ticked, self._noted = clock, clock(), -math.inf
+        self._searched = 0.0
         before = ledger.sessions()
         self._earlier = sum(before.values())
         self._session = f"{len(before)}-{os.getpid()}"
 
     @property
     def hours(self) -> float:
-        """Elapsed hours of all sessions."""
-        return (self._earlier + self._clock() - self._started) / 3600
+        """Elapsed hours of all sessions, but for those in which only confirmations were at work."""
+        self._tick()
+        return (self._earlier + self._searched) / 3600
 
     @property
     def gpu_hours(self) -> float:
-        """Hours of all ended trials times their GPUs."""
+        """Hours of all trials times their GPUs, but for those that are at work in this session."""
         gpus = self.settings.trial.gpus * self.settings.trial.workers
-        return gpus * sum(result.seconds for result in self._results.values()) / 3600
+        total = 0.0
+        for trial in self._trials:
+            result = self._results.get(trial.number)
+            if result is None:
+                if trial.number not in self._handed or trial.number in self._dropped:
+                    total += gpus * Spent.read(self.ledger.folder(trial.number)).seconds
+            else:
+                total += gpus * result.seconds if result.gpu_seconds is None else result.gpu_seconds
+        return total / 3600
+
+    @property
+    def results(self) -> Mapping[int, TrialResult]:
+        """Results by number, as far as :meth:`ended` has been told of them."""
+        return self._results
 
     def next(self) -> Step:
         """What comes next.
@@ -115,34 +133,32 @@ class Director:
         result = self.ledger.result(number)
         if result is None:
             raise IntegrityError(f"{self.ledger.folder(number)}: ended without a result")
+        self._tick()
         self._results[number] = result
         self.note()
 
     def dropped(self, number: int) -> None:
         """Take note that the end of the budget stopped a trial; it stays without a result for now."""
+        self._tick()
         self._dropped.add(number)
         self.note()
 
     def best(self) -> list[Trial]:
-        """Searched trials that are complete, the best first, every configuration once on its highest rung.
-
-        Only those of the highest rung that any reached come first: results of different rungs are not
-        comparable.
-        """
-        searched = [trial for trial in self._trials if trial.kind == "search"]
-        found: dict[str, Trial] = {}
-        for rung in sorted({trial.rung for trial in searched}, reverse=True):
-            numbers = {trial.number for trial in searched if trial.rung == rung}
-            ended = {number: self._results[number] for number in numbers if number in self._results}
-            for number in best_first(ended, self.settings.objective_names):
-                found.setdefault(_text(self._trials[number].assignment), self._trials[number])
-        return list(found.values())
+        """Searched trials, the best first; see :func:`caloray.tuning.ranking.best_trials`."""
+        fidelity = self.settings.fidelity
+        members = fidelity.population if isinstance(fidelity, PopulationFidelity) else None
+        return best_trials(self._trials, self._results, self.settings.objective_names, members)
 
     def _open(self, trial: Trial) -> bool:
         """Whether a result is still to come: the search ends with its time, confirmations come after it."""
         if trial.number in self._results or trial.number in self._dropped:
             return False
-        return trial.kind == "confirm" or trial.number in self._handed or self._time_left()
+        if trial.number in self._handed:
+            return True
+        if trial.kind == "confirm":
+            confirm = self.settings.confirm
+            return confirm is not None and trial.split == confirm.split
+        return self._time_left()
 
     def _time_left(self) -> bool:
         budget = self.settings.budget
@@ -169,8 +185,8 @@ class Director:
         if most is not None and len(first) >= most:
             return None
         found = self._searcher.suggest(len(self._trials), self._trials, self._results)
-        seen = {_text(trial.assignment) for trial in first}
-        if found is None or _text(found) not in seen or isinstance(self.settings.search, GridSearch):
+        seen = {text_of(trial.assignment) for trial in first}
+        if found is None or text_of(found) not in seen or isinstance(self.settings.search, GridSearch):
             return None if found is None else self._new("search", found)
         space = self.settings.space
         sizes = [parameter.count for parameter in space.values()]
@@ -179,7 +195,7 @@ class Director:
         for attempt in range(REDRAWS):
             key = StreamKey(self.settings.seed, "tune", "again", len(self._trials), attempt)
             other = draw(space, key)
-            if _text(other) not in seen:
+            if text_of(other) not in seen:
                 return self._new("search", other)
         return self._new("search", found)
 
@@ -213,25 +229,37 @@ class Director:
         best = self.best()
         if confirm is None or not best:
             return None
-        done = {(_text(trial.assignment), trial.seed) for trial in self._trials if trial.kind == "confirm"}
+        done = {
+            (text_of(trial.assignment), trial.seed, trial.split)
+            for trial in self._trials
+            if trial.kind == "confirm"
+        }
         for assignment in ({}, *(trial.assignment for trial in best[: confirm.top])):
-            for seed in range(self._base.seed, self._base.seed + confirm.seeds):
-                if (_text(assignment), seed) not in done:
-                    donor = self._trained(assignment, seed)
+            for seed in self._fresh_seeds(confirm.seeds):
+                if (text_of(assignment), seed, confirm.split) not in done:
+                    donor = self._confirmed(assignment, seed)
                     return self._new(
-                        "confirm", assignment, seed=seed, parent=donor, continues=donor is not None
+                        "confirm",
+                        assignment,
+                        seed=seed,
+                        parent=donor,
+                        continues=donor is not None,
+                        split=confirm.split,
                     )
         return None
 
-    def _trained(self, assignment: Mapping[str, Any], seed: int) -> int | None:
-        """A trial that has trained these settings to the end with this seed."""
-        full = epochs_of(assigned(self._base, assignment), self._components, 1.0)
+    def _fresh_seeds(self, count: int) -> list[int]:
+        """Seeds that no trial of the search has had: what was chosen for its luck must not count again."""
+        used = {self._base.seed} | {trial.seed for trial in self._trials if trial.kind != "confirm"}
+        fresh = (seed for seed in itertools.count(self._base.seed + 1) if seed not in used)
+        return list(itertools.islice(fresh, count))
+
+    def _confirmed(self, assignment: Mapping[str, Any], seed: int) -> int | None:
+        """A repetition that was measured on another split: its training need not be done again."""
         for trial in self._trials:
-            same = (
-                _text(trial.assignment) == _text(assignment) and trial.seed == seed and trial.epochs == full
-            )
+            same = text_of(trial.assignment) == text_of(assignment) and trial.seed == seed
             result = self._results.get(trial.number)
-            if same and result is not None and result.complete and not trial.continues:
+            if trial.kind == "confirm" and same and not trial.continues and result and result.complete:
                 return trial.number
         return None
 
@@ -244,6 +272,7 @@ class Director:
         parent: int | None = None,
         continues: bool = False,
         seed: int | None = None,
+        split: Split = "validation",
     ) -> Trial:
         run = assigned(self._base, assignment)
         share = self._shares[rung] if kind == "search" else 1.0
@@ -259,22 +288,29 @@ class Director:
             rung=rung,
             parent=parent,
             continues=continues,
+            split=split,
         )
         self.ledger.add(trial)
         self._trials.append(trial)
         return self._hand(trial)
 
     def _hand(self, trial: Trial) -> Trial:
+        self._tick()
         self._handed.add(trial.number)
         return trial
 
     def note(self) -> None:
-        """Write down now and then how long this session has lasted."""
-        now = self._clock()
+        """Write down now and then how long this session has searched."""
+        now = self._tick()
         if now - self._noted >= NOTE_EVERY:
             self._noted = now
-            self.ledger.note_session(self._session, now - self._started)
+            self.ledger.note_session(self._session, self._searched)
 
-
-def _text(value: Mapping[str, Any]) -> str:
-    return json.dumps(value, sort_keys=True)
+    def _tick(self) -> float:
+        """Count the time since the last call, unless only confirmations were at work in it."""
+        now = self._clock()
+        at_work = self._handed - self._results.keys() - self._dropped
+        if not at_work or any(self._trials[number].kind != "confirm" for number in at_work):
+            self._searched += now - self._ticked
+        self._ticked = now
+        return now

@@ -29,13 +29,14 @@ def check_fidelity(settings: TuneConfig, base: RunConfig, components: Sequence[s
     Raises:
         ConfigError: With the reason.
     """
+    if isinstance(settings.fidelity, AshaFidelity | PopulationFidelity):
+        _continuable(settings, base, components)
     match settings.fidelity:
         case HalvingFidelity() | AshaFidelity():
             _rungs(settings, full_epochs(base, components))
         case PopulationFidelity():
             _population(settings, settings.fidelity, full_epochs(base, components))
     if isinstance(settings.fidelity, AshaFidelity | PopulationFidelity):
-        _continuable(settings, base, components)
         _whole_epochs(settings)
 
 
@@ -82,6 +83,13 @@ def _population(settings: TuneConfig, fidelity: PopulationFidelity, full: int) -
                 f"space.{name}: pbt changes settings in the middle of a training, this one is fixed by then",
                 hint=f"search only training.<component>.{{{', '.join(CHANGEABLE)}}}, or without pbt",
             )
+    generations = len(rung_shares(settings, full))
+    if trials is not None and trials < generations * fidelity.population:
+        raise ConfigError(
+            f"budget.trials: {trials}, but {fidelity.population} members in {generations} generations are "
+            f"{generations * fidelity.population} trials, and the last generation counts",
+            hint="give so many trials, or none and hours; or a smaller population, or a longer interval",
+        )
 
 
 def _continuable(settings: TuneConfig, base: RunConfig, components: Sequence[str]) -> None:

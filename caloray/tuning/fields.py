@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["influences", "require_field", "sampling_only", "shared_by_all"]
+__all__ = ["changes_rows", "influences", "require_field", "sampling_only", "shared_by_all"]
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,9 +13,51 @@ from caloray.config import RunConfig
 from caloray.config.reading import did_you_mean
 from caloray.errors import ConfigError
 from caloray.tuning.resolve import WITHOUT_EFFECT
+from caloray.tuning.space import Parameter
 
-SAMPLING = ("rescale", "max_ratio", "veto_attempts")
 OWN_RATE = {"onecycle": "max_lr", "cyclic": "max_lr"}
+ENERGIES = "layer_energies"
+SAMPLING = {
+    "inductive": ("threshold", "rescale"),
+    "layerwise": ("threshold", "rescale", "max_ratio", "veto_attempts"),
+}
+"""Fields of a scheme that change how showers are drawn from trained flows (the layerwise threshold also cuts
+off the last of what fills empty voxels, which hardly a voxel reaches)."""
+NOT_SHARED = ("rescale", "max_ratio", "veto_attempts")
+Condition = tuple[str, str]
+USED: dict[str, dict[str, tuple[tuple[bool, Condition | None], ...]]] = {
+    "inductive": {
+        "voxel_noise": (
+            (True, None),
+            (False, ("voxel_space", "share")),
+            (False, ("energy_context", "logit")),
+        ),
+        "alpha": ((True, None), (False, ("voxel_space", "share")), (False, ("energy_context", "logit"))),
+        "energy_space": ((True, None),),
+        "energy_context": ((False, None),),
+        "max_layer_energy": ((True, ("energy_space", "absolute")), (False, ("energy_context", "logit"))),
+        "voxel_space": ((False, None),),
+        "fill_mean": ((False, ("voxel_space", "log")),),
+        "fill_std": ((False, ("voxel_space", "log")),),
+        "augment": ((False, None),),
+        "conditions": ((True, None), (False, None)),
+    },
+    "layerwise": {
+        "previous": ((False, None),),
+        "conditions": ((True, None), (False, None)),
+        "voxel_noise": ((False, None),),
+        "energy_noise": ((True, None),),
+        "fill_mean": ((False, None),),
+        "fill_std": ((False, None),),
+        "alpha": ((False, None),),
+        "energy_alpha": ((True, None),),
+        "energy_space": ((True, None),),
+        "max_layer_energy": ((True, ("energy_space", "absolute")),),
+        "augment": ((False, None),),
+    },
+}
+"""By scheme and field: is it the flow of the layer energies that trains on it, or those of the voxels, and
+which other field must have which value for that."""
 
 
 def require_field(run: RunConfig, name: str) -> None:
@@ -70,31 +112,66 @@ def _inner(run: RunConfig, value: Any, before: str, key: str) -> Any:
     return run.training_of(key) if before == "training" else value[key]
 
 
-def influences(run: RunConfig, components: Sequence[str], name: str) -> str:
-    """Why no training of ``components`` depends on a field, or an empty text where one does."""
+def influences(
+    run: RunConfig, components: Sequence[str], name: str, space: Mapping[str, Parameter] | None = None
+) -> str:
+    """Why no training of ``components`` depends on a field, or an empty text where one does.
+
+    Args:
+        run: The run config.
+        components: What trials train.
+        name: Dotted field.
+        space: What else is searched: a field that only counts beside one value of another may be searched
+            together with that.
+    """
     keys = name.split(".")
     if keys[-1] == "kind":
         section = ".".join(keys[:-1])
         return f"a kind comes with fields of its own: search {section} with choices that are whole sections"
-    if keys == ["seed"]:
+    if keys == ["seed"] or sampling_only(run, name):
         return ""
-    if keys[0] == "training" and len(keys) > 2:
+    if keys[0] == "training" and len(keys) > 1:
         return _training(run, components, keys)
     if keys[0] == "scheme" and len(keys) > 1:
-        if keys[1] == "flows":
-            return _flow(run, components, keys)
-        return ""
+        flow = keys[1] == "flows"
+        return _flow(run, components, keys) if flow else _maps(run, components, keys[1], space or {})
     return "it does not change a training; searched can be training.<component>.*, scheme.* and seed"
 
 
+def _maps(run: RunConfig, components: Sequence[str], field: str, space: Mapping[str, Parameter]) -> str:
+    """The same for a field of the scheme that is no flow's own."""
+    if field == "network":
+        return "it decides which components there are"
+    used = USED[run.scheme.kind].get(field)
+    if used is None:
+        return f"no component of the scheme {run.scheme.kind} trains on it"
+    kinds = {component == ENERGIES for component in components}
+    ours = [condition for energies, condition in used if energies in kinds]
+    if not ours:
+        return f"no trial trains a component that it changes; components: {', '.join(components)}"
+    missing = []
+    for condition in ours:
+        if condition is None:
+            return ""
+        other, wanted = condition
+        searched = space.get(f"scheme.{other}")
+        if wanted in (searched.choices if searched is not None else (getattr(run.scheme, other),)):
+            return ""
+        missing.append(f"scheme.{other}: {wanted}")
+    return f"it has no effect on {', '.join(components)} without {' or '.join(missing)}"
+
+
 def _training(run: RunConfig, components: Sequence[str], keys: Sequence[str]) -> str:
+    if len(keys) < 3:
+        return "search one of its fields"
     name, field = keys[1], keys[2]
     own = [one for one in components if one == name]
     group = [one for one in components if run.scheme.group_of(one) == name and one not in run.training]
     if not own and not group:
         return f"no trial trains {name}; components: {', '.join(components)}"
-    if field in WITHOUT_EFFECT:
-        return f"{field} does not change what is learned"
+    if field in {*WITHOUT_EFFECT, "validation_rows"}:
+        looked = " but how a training is looked at" if field == "validation_rows" else ""
+        return f"{field} does not change what is learned{looked}"
     kind = run.training_of((own or group)[0]).schedule.kind
     if field == "learning_rate" and kind in OWN_RATE:
         return f"the schedule {kind} has a rate of its own; search training.{name}.schedule.{OWN_RATE[kind]}"
@@ -113,13 +190,18 @@ def _flow(run: RunConfig, components: Sequence[str], keys: Sequence[str]) -> str
     return f"no trial trains {name}; components: {', '.join(components)}"
 
 
-def sampling_only(name: str) -> bool:
-    """Whether a field only changes how showers are drawn, which no likelihood sees."""
+def sampling_only(run: RunConfig, name: str) -> bool:
+    """Whether a field of the scheme changes how showers are drawn, but no weights on given rows."""
     keys = name.split(".")
-    return keys[0] == "scheme" and len(keys) == 2 and keys[1] in SAMPLING
+    return keys[0] == "scheme" and len(keys) == 2 and keys[1] in SAMPLING[run.scheme.kind]
+
+
+def changes_rows(name: str) -> bool:
+    """Whether a field decides which rows a flow is trained and scored on: empty layers or not."""
+    return name == "scheme.rescale"
 
 
 def shared_by_all(name: str) -> bool:
     """Whether a field of the scheme belongs to all components."""
     keys = name.split(".")
-    return keys[0] == "scheme" and keys[1] != "flows" and not sampling_only(name)
+    return keys[0] == "scheme" and keys[1] != "flows" and keys[1] not in NOT_SHARED

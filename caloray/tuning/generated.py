@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["FirstShowers", "TrainedTrial", "evaluate_trial", "whole_model"]
+__all__ = ["FirstShowers", "TrainedTrial", "evaluate_trial", "require_whole", "whole_model"]
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +35,10 @@ from caloray.schemes.build import Scheme, SchemeConfig, build_scheme
 from caloray.showers import Showers
 
 
+def _go_on() -> None:
+    return None
+
+
 @dataclass(frozen=True)
 class TrainedTrial:
     """What a trial trained, and what is needed to judge it.
@@ -48,6 +52,7 @@ class TrainedTrial:
         shards: Directory of the ingested showers; metrics of generated showers need it.
         bundle: A model that lends the components that were not trained here.
         folder: Where temporary files may lie; the system's folder for such when None.
+        check: Called before each stage of measuring; raises where the trial has to stop.
     """
 
     run: RunConfig
@@ -58,6 +63,7 @@ class TrainedTrial:
     shards: Path | None = None
     bundle: Path | None = None
     folder: Path | None = None
+    check: Callable[[], None] = _go_on
 
     @property
     def scheme(self) -> Scheme:
@@ -134,6 +140,24 @@ def whole_model(trained: TrainedTrial) -> Iterator[Bundle]:
             seed=trained.run.seed,
             weights=_complete(trained, scheme, weights),
             block_size=trained.run.block_size,
+        )
+
+
+def require_whole(trained: TrainedTrial) -> None:
+    """Refuse components that :func:`whole_model` could not make a model of; their weights may be empty yet.
+
+    Raises:
+        ConfigError: As :func:`whole_model`.
+        BundleError: The bundle that lends components cannot be opened.
+    """
+    if not trained.missing:
+        return
+    lender = _lender(trained)
+    build_scheme(_joined(trained, lender), trained.geometry, trained.statistics, trained.run.seed)
+    absent = [name for name in trained.missing if name not in lender.file.components]
+    if absent:
+        raise ConfigError(
+            f"{trained.bundle}: has no component {absent[0]}", hint="name a bundle of the same scheme"
         )
 
 
@@ -238,6 +262,7 @@ def evaluate_trial(
     with tempfile.TemporaryDirectory(prefix="showers-", dir=trained.folder) as folder:
         made = Path(folder) / "showers"
         generate(bundle, plan, made)
+        trained.check()
         return evaluate(reference, open_source(made), metrics=metrics, names=(split, trained.run.name))
 
 

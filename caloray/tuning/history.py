@@ -11,7 +11,7 @@ from typing import Any, Literal
 from caloray.tuning.ledger import Trial, TrialResult
 from caloray.tuning.ranking import values_of
 
-State = Literal["complete", "running", "pruned", "failed"]
+State = Literal["complete", "running", "bad"]
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,8 @@ class Observation:
 
     Args:
         assignment: Its values.
-        state: "running": no result yet; "pruned": its training came to nothing; "failed": nothing is known.
+        state: "running": no result yet; "bad": it ended without objectives, for whatever reason. Settings
+            that exceed the limits of a trial are told too, or they would be suggested again and again.
         values: Its objectives where it is complete.
     """
 
@@ -55,7 +56,7 @@ def observations(
             if _root(trial, by_number) not in seen:
                 found.append(Observation(trial.assignment, "running"))
         elif not result.complete:
-            found.append(Observation(trial.assignment, "pruned" if result.status == "pruned" else "failed"))
+            found.append(Observation(trial.assignment, "bad"))
         elif trial.rung == rung:
             found.append(Observation(trial.assignment, "complete", values_of(result, names) or ()))
     return found

@@ -6,14 +6,17 @@ next command reads both and knows everything that the last one knew.
 
 from __future__ import annotations
 
-__all__ = ["Kind", "Ledger", "Status", "Trial", "TrialResult"]
+__all__ = ["Kind", "Ledger", "Split", "Status", "Trial", "TrialResult"]
 
 import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from functools import cache
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from caloray.atomic import storage_error, write_json
 from caloray.errors import IntegrityError, StorageError
@@ -21,8 +24,15 @@ from caloray.errors import IntegrityError, StorageError
 TRIAL, RESULT, CAMPAIGN, SESSIONS = "trial.json", "result.json", "tune.json", "sessions.jsonl"
 SCHEMA = "caloray-tune/1"
 
+LATER = frozenset({"split", "gpu_seconds"})
+"""Keys that records written before they were there do without."""
+
 Kind = Literal["baseline", "search", "confirm"]
+Split = Literal["validation", "test"]
 Status = Literal["complete", "pruned", "failed", "stopped"]
+_Count = Annotated[int, Field(ge=0)]
+_Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+_STRICT = ConfigDict(strict=True, extra="forbid")
 _Record = TypeVar("_Record", "Trial", "TrialResult")
 
 
@@ -40,18 +50,22 @@ class Trial:
         rung: Rung of "halving" and "asha", generation of "pbt".
         parent: The trial that it was promoted from or continues.
         continues: Start from a copy of the parent's folder instead of afresh. A confirmation whose parent has
-            the same epochs is only measured again, on the split of confirmations.
+            the same epochs is only measured again, on its own split.
+        split: What its objectives are measured on.
     """
 
-    number: int
+    number: _Count
     kind: Kind
     assignment: dict[str, Any]
-    seed: int
-    epochs: dict[str, int]
+    seed: _Count
+    epochs: dict[str, Annotated[int, Field(ge=1)]]
     digest: str
-    rung: int = 0
-    parent: int | None = None
+    rung: _Count = 0
+    parent: _Count | None = None
     continues: bool = False
+    split: Split = "validation"
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
 
 @dataclass(frozen=True)
@@ -69,17 +83,21 @@ class TrialResult:
         attempts: How often it was started.
         peak_memory: Largest resident memory [bytes].
         facts: What else is worth telling.
+        gpu_seconds: GPUs times elapsed time of all attempts [s]; None where nobody has noted it.
     """
 
-    number: int
+    number: _Count
     status: Status
     objectives: dict[str, float] = field(default_factory=dict)
     reason: str = ""
-    seconds: float = 0.0
-    cpu_seconds: float = 0.0
-    attempts: int = 1
-    peak_memory: int = 0
+    seconds: _Amount = 0.0
+    cpu_seconds: _Amount = 0.0
+    attempts: _Count = 1
+    peak_memory: _Count = 0
     facts: dict[str, Any] = field(default_factory=dict)
+    gpu_seconds: _Amount | None = None
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
     @property
     def complete(self) -> bool:
@@ -112,15 +130,16 @@ class Ledger:
         root = self.output / "trials"
         names = [path.name for path in root.iterdir() if path.name.isdigit()] if root.is_dir() else []
         numbers = sorted(map(int, names))
-        found = [self._trial(number, last=number == numbers[-1]) for number in numbers]
-        kept = [trial for trial in found if trial is not None]
-        for expected, trial in enumerate(kept):
+        while numbers and not (self.folder(numbers[-1]) / TRIAL).exists():
+            numbers.pop()  # killed between the folder and its first file
+        found = [self._trial(number) for number in numbers]
+        for expected, trial in enumerate(found):
             if trial.number != expected:
                 raise IntegrityError(
                     f"{root}: trial {expected} is missing although {trial.number} is there",
                     hint=f"bring {self.folder(expected)} back, or begin in another output directory",
                 )
-        return kept
+        return found
 
     def result(self, number: int) -> TrialResult | None:
         """How a trial ended; None while it has not.
@@ -182,19 +201,34 @@ class Ledger:
         Raises:
             StorageError: Another campaign's trials are here, with the fields that differ.
         """
-        path = self.output / CAMPAIGN
-        wanted = json.loads(json.dumps(dict(identity)))
-        if path.exists():
-            there = _json(path, f"remove {path}: the next command writes it again").get("identity", {})
-            differing = _differing(there, wanted)
-            if differing:
-                raise StorageError(
-                    f"{self.output}: holds the trials of another campaign; {'; '.join(differing[:3])}"
-                    + (f"; and {len(differing) - 3} more" if len(differing) > 3 else ""),
-                    hint="choose another output directory, or go back to the settings that it began with",
-                )
-            return
-        write_json(path, {"schema": SCHEMA, "identity": wanted})
+        if not self.is_of(identity):
+            write_json(self.output / CAMPAIGN, {"schema": SCHEMA, "identity": _plain(identity)})
+
+    def is_of(self, identity: Mapping[str, Any]) -> bool:
+        """Whether the directory holds this campaign already; writes nothing.
+
+        Args:
+            identity: As for :meth:`claim`; what is compared are its keys, those left out are not.
+
+        Returns:
+            False where there is no campaign yet.
+
+        Raises:
+            StorageError: Another campaign's trials are here, with the fields that differ.
+        """
+        path, wanted = self.output / CAMPAIGN, _plain(identity)
+        if not path.exists():
+            return False
+        there = _json(path, f"remove {path}: the next command writes it again").get("identity")
+        there = there if isinstance(there, dict) else {}
+        differing = _differing({key: value for key, value in there.items() if key in wanted}, wanted)
+        if differing:
+            raise StorageError(
+                f"{self.output}: holds the trials of another campaign; {'; '.join(differing[:3])}"
+                + (f"; and {len(differing) - 3} more" if len(differing) > 3 else ""),
+                hint="choose another output directory, or go back to the settings that it began with",
+            )
+        return True
 
     def note_session(self, session: str, seconds: float) -> None:
         """Say how long a session has lasted so far; the largest number of each session counts.
@@ -223,15 +257,16 @@ class Ledger:
             found[name] = max(seconds, found.get(name, 0.0))
         return found
 
-    def _trial(self, number: int, *, last: bool) -> Trial | None:
+    def _trial(self, number: int) -> Trial:
         path = self.folder(number) / TRIAL
-        if not path.exists() and last:
-            return None  # killed between the folder and its first file
-        trial = _read(path, Trial, f"bring {path} back, or begin in another output directory")
-        if trial.number != number or trial.kind not in get_args(Kind):
+        hint = f"bring {path} back, or begin in another output directory"
+        trial = _read(path, Trial, hint)
+        if trial.number != number:
+            raise IntegrityError(f"{path}: number {trial.number}, expected trial {number}", hint=hint)
+        if trial.parent is not None and trial.parent >= number:
             raise IntegrityError(
-                f"{path}: number {trial.number} of kind {trial.kind!r}, expected trial {number}",
-                hint="bring the file back, or begin in another output directory",
+                f"{path}: trial {number} cannot come from trial {trial.parent}, which is no earlier one",
+                hint=hint,
             )
         return trial
 
@@ -252,17 +287,34 @@ def _read(path: Path, kind: type[_Record], hint: str) -> _Record:
     value = _json(path, hint)
     value.pop("schema")
     names = {item.name for item in fields(kind)}
-    if set(value) != names:
-        odd = ", ".join(sorted(set(value) ^ names))
-        raise IntegrityError(f"{path}: keys that are missing or unknown: {odd}", hint=hint)
-    return kind(**value)
+    later = LATER - ({"split"} if value.get("kind") == "confirm" else set())
+    odd = (names - later - set(value)) | (set(value) - names)
+    if odd:
+        raise IntegrityError(f"{path}: keys that are missing or unknown: {', '.join(sorted(odd))}", hint=hint)
+    try:
+        record: _Record = _adapter(kind.__name__).validate_json(json.dumps(value))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise IntegrityError(
+            f"{path}: {place}: {first['msg']}, found {first['input']!r:.60}", hint=hint
+        ) from error
+    return record
+
+
+@cache
+def _adapter(name: str) -> TypeAdapter[Any]:
+    return TypeAdapter({"Trial": Trial, "TrialResult": TrialResult}[name])
 
 
 def _sound(result: TrialResult) -> bool:
     values = result.objectives.values()
-    return result.status in get_args(Status) and (
-        bool(result.objectives) == result.complete and all(math.isfinite(value) for value in values)
-    )
+    return bool(result.objectives) == result.complete and all(math.isfinite(value) for value in values)
+
+
+def _plain(identity: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(json.dumps(dict(identity)))
+    return found
 
 
 def _differing(there: Any, wanted: Any, name: str = "") -> list[str]:

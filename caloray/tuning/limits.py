@@ -31,7 +31,8 @@ class Limits:
 
     Args:
         minutes: Time of all its attempts together; None: any.
-        memory_gb: Resident memory of its process [GB]; None: any.
+        memory_gb: Memory of its process alone, without pages that it shares (the rows) [GB]; None: any. Of
+            nested workers only their driver's is seen.
     """
 
     minutes: float | None = None
@@ -46,7 +47,7 @@ class Spent:
         attempts: How often it was started.
         seconds: Elapsed time of all attempts.
         cpu_seconds: Processor time of all attempts.
-        peak_memory: Largest resident memory [bytes].
+        peak_memory: Largest memory that was the process's alone [bytes].
     """
 
     attempts: int = 0
@@ -103,8 +104,8 @@ class TrialStop(FileStop):
 
     def looked(self) -> None:
         """Compare with the limits, and note now and then what was spent."""
-        resident = int(self._process.memory_info().rss)
-        self._peak = max(self._peak, resident)
+        own = self._memory()
+        self._peak = max(self._peak, own)
         spent = self.spent
         if time.monotonic() - self._noted >= NOTE_EVERY:
             self._noted = time.monotonic()
@@ -112,15 +113,22 @@ class TrialStop(FileStop):
         minutes, memory = self._limits.minutes, self._limits.memory_gb
         if minutes is not None and spent.seconds > 60 * minutes:
             self._exceed(f"time limit: {spent.seconds:.0f} s of {60 * minutes:.0f} s")
-        elif memory is not None and resident > memory * 1e9:
-            self._exceed(f"memory limit: {resident / 1e9:.2f} GB of {memory:g} GB")
+        elif memory is not None and own > memory * 1e9:
+            self._exceed(f"memory limit: {own / 1e9:.2f} GB of {memory:g} GB")
 
     def note(self) -> Spent:
         """Write down what was spent, at the end of an attempt."""
-        self._peak = max(self._peak, int(self._process.memory_info().rss))
+        self._peak = max(self._peak, self._memory())
         spent = self.spent
         spent.write(self._folder)
         return spent
+
+    def _memory(self) -> int:
+        """Memory that is freed when the process ends [bytes]: shared pages are somebody else's as well."""
+        try:
+            return int(self._process.memory_full_info().uss)
+        except psutil.Error:
+            return int(self._process.memory_info().rss)
 
     def _exceed(self, reason: str) -> None:
         if self.signal is None:

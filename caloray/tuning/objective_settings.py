@@ -44,7 +44,7 @@ class NLLObjective(Section):
     """
 
     kind: Literal["nll"]
-    rows: int = Field(20_000, ge=1)
+    rows: int = Field(20_000, ge=10)
 
     @property
     def name(self) -> str:
@@ -124,6 +124,15 @@ class WeightedObjective(Section):
 
     kind: Literal["weighted"]
     terms: tuple[WeightedTerm, ...] = Field(min_length=1)
+
+    @field_validator("terms")
+    @classmethod
+    def _each_once(cls, value: tuple[WeightedTerm, ...]) -> tuple[WeightedTerm, ...]:
+        names = [term.of.name for term in value]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"{name} stands twice among the terms")
+        return value
 
     @property
     def name(self) -> str:

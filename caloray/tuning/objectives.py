@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["METRICS", "Measured", "TrainedTrial", "measure", "needs_showers", "objective_names"]
+__all__ = ["METRICS", "Measured", "TrainedTrial", "measure", "require_metric"]
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,12 +11,15 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
+import torch
 from nflows.flows.base import Flow
 
 from caloray.bundle import Bundle
 from caloray.errors import ConfigError, NumericalError
 from caloray.evaluation.results import Results
+from caloray.evaluation.run import evaluate
 from caloray.evaluation.settings import MetricSettings
+from caloray.io.source import ShowerSource
 from caloray.training.score import score_component
 from caloray.tuning.generated import TrainedTrial, evaluate_trial, whole_model
 from caloray.tuning.objective_settings import (
@@ -35,6 +38,7 @@ SCORE_SEED = 0
 DISTANCES = ("fpd", "kpd", "wasserstein")
 CLASSIFIERS = ("auc", "jsd")
 MEAN = "separation_mean"
+TERM = ("name", "weight", "value")
 NO_BETTER = 0.5
 """AUC of showers that cannot be told apart; what lies below is statistics and no merit."""
 
@@ -50,16 +54,6 @@ class Measured:
 
     values: dict[str, float]
     facts: dict[str, Any] = field(default_factory=dict)
-
-
-def objective_names(objective: Sequence[Objective]) -> tuple[str, ...]:
-    """Keys of a trial's objectives, in order."""
-    return tuple(one.name for one in objective)
-
-
-def needs_showers(objective: Sequence[Objective]) -> bool:
-    """Whether showers have to be made, for which a model must be whole."""
-    return any(isinstance(one, MetricObjective) for one in _single(objective))
 
 
 def measure(objective: Sequence[Objective], trained: TrainedTrial, *, split: str = "validation") -> Measured:
@@ -86,11 +80,38 @@ def measure(objective: Sequence[Objective], trained: TrainedTrial, *, split: str
         return Measured(values, judge.facts)
 
 
-def _single(objective: Sequence[Objective]) -> list[Objective]:
-    found: list[Objective] = []
-    for one in objective:
-        found += [term.of for term in one.terms] if isinstance(one, WeightedObjective) else [one]
-    return found
+def require_metric(objective: MetricObjective, one: ShowerSource, other: ShowerSource) -> None:
+    """Refuse a metric that the evaluation of such showers does not have.
+
+    Args:
+        objective: The metric.
+        one: A few held-out showers.
+        other: A few others, in the place of generated ones.
+
+    Raises:
+        ConfigError: There is no such metric.
+    """
+    _known(objective, _numbers(evaluate(one, other, metrics=_settings_for(objective))))
+
+
+def _known(objective: MetricObjective, numbers: Mapping[str, float]) -> float:
+    if objective.name not in numbers:
+        raise ConfigError(
+            f"objective {objective.name}: the evaluation of these showers does not have it",
+            hint=f"it has {', '.join(sorted(numbers))}"[:300],
+        )
+    return numbers[objective.name]
+
+
+def _settings_for(objective: MetricObjective) -> MetricSettings:
+    family = objective.name.partition("/")[0]
+    return METRICS.model_copy(
+        update={
+            "distances": family in DISTANCES,
+            "classifiers": "trees" if family in CLASSIFIERS else "none",
+            "manifold": MANIFOLD if family == "prdc" else 0,
+        }
+    )
 
 
 @dataclass
@@ -104,7 +125,8 @@ class _Judge:
     known: dict[tuple[Any, ...], Results] = field(default_factory=dict)
 
     def value(self, objective: Objective) -> float:
-        """One objective."""
+        """One objective; a stage of its own, before which the trial may be stopped."""
+        self.trained.check()
         match objective:
             case NLLObjective():
                 return self._likelihood(objective.rows)
@@ -113,9 +135,9 @@ class _Judge:
             case MetricObjective():
                 return self._metric(objective)
             case WeightedObjective():
-                parts = {term.of.name: self.value(term.of) for term in objective.terms}
-                self.facts["terms"] = parts
-                return sum(term.weight * parts[term.of.name] for term in objective.terms)
+                parts = [(term.of.name, term.weight, self.value(term.of)) for term in objective.terms]
+                self.facts["terms"] = [dict(zip(TERM, part, strict=True)) for part in parts]
+                return sum(weight * value for _, weight, value in parts)
 
     @cached_property
     def flows(self) -> dict[str, Flow]:
@@ -140,13 +162,20 @@ class _Judge:
         facts: dict[str, Any] = {}
         for name, flow in self.flows.items():
             part = scheme.component(name)
-            score = score_component(part, flow, store, rows=rows, seed=SCORE_SEED)
+            score = score_component(part, flow, store, rows=rows, seed=SCORE_SEED, device=self._device(name))
             asked = part.features * calls_per_shower(part, store)
             bits += asked * score.nll_bits_per_dim
             dimensions += asked
             facts[name] = asdict(score)
         self.facts["likelihood"] = {"split": self.split, "components": facts}
         return bits / dimensions
+
+    def _device(self, name: str) -> torch.device:
+        """Where the component was trained, if this process has it: the driver of nested workers may not."""
+        wanted = self.trained.run.training_of(name).device
+        if wanted == "cpu" or not torch.cuda.is_available():
+            return torch.device("cpu")
+        return torch.device("cuda" if wanted == "auto" else wanted)
 
     def _time(self, batch: int) -> float:
         """Of the whole model where there is one, else of the trained components alone."""
@@ -171,28 +200,16 @@ class _Judge:
             )
         results = self._results(objective)
         numbers = _numbers(results)
-        if objective.name not in numbers:
-            raise ConfigError(
-                f"objective {objective.name}: the evaluation of these showers does not have it",
-                hint=f"it has {', '.join(sorted(numbers))}"[:300],
-            )
+        value = _known(objective, numbers)
         self.facts["showers"] = {
             "reference": results.data["reference"]["showers"],
             "generated": results.data["generated"]["showers"],
             "numbers": numbers,
         }
-        value = numbers[objective.name]
         return max(value, NO_BETTER) if objective.name.startswith("auc/") else value
 
     def _results(self, objective: MetricObjective) -> Results:
-        family = objective.name.partition("/")[0]
-        settings = METRICS.model_copy(
-            update={
-                "distances": family in DISTANCES,
-                "classifiers": "trees" if family in CLASSIFIERS else "none",
-                "manifold": MANIFOLD if family == "prdc" else 0,
-            }
-        )
+        settings = _settings_for(objective)
         key = settings, objective.showers, objective.seed
         if key not in self.known:
             showers, seed = objective.showers, objective.seed

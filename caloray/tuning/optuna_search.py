@@ -24,11 +24,13 @@ from optuna.trial import FrozenTrial, TrialState
 
 from caloray.tuning.history import Observation, observations
 from caloray.tuning.ledger import Trial, TrialResult
+from caloray.tuning.ranking import text_of
 from caloray.tuning.searchers import suggestion_key
 from caloray.tuning.settings import OptunaSearch
 from caloray.tuning.space import Parameter
 
-STATES = {"running": TrialState.RUNNING, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
+STATES = {"running": TrialState.RUNNING, "bad": TrialState.PRUNED}
+"""Pruned ones count among the worst; those that Optuna calls failed would be ignored."""
 
 
 class TreeParzen:
@@ -86,7 +88,7 @@ class TreeParzen:
 
 def _distribution(parameter: Parameter) -> BaseDistribution:
     if parameter.kind == "choice":
-        return CategoricalDistribution([_text(choice) for choice in parameter.choices])
+        return CategoricalDistribution([text_of(choice) for choice in parameter.choices])
     if parameter.whole:
         step = 1 if parameter.log else parameter.step
         return IntDistribution(int(parameter.low), int(parameter.high), log=parameter.log, step=step)
@@ -94,12 +96,8 @@ def _distribution(parameter: Parameter) -> BaseDistribution:
 
 
 def _forth(parameter: Parameter, value: Any) -> Any:
-    return _text(value) if parameter.kind == "choice" else value
+    return text_of(value) if parameter.kind == "choice" else value
 
 
 def _back(parameter: Parameter, value: Any) -> Any:
     return json.loads(value) if parameter.kind == "choice" else value
-
-
-def _text(value: Any) -> str:
-    return json.dumps(value, sort_keys=True)

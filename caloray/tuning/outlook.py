@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from caloray.config import RunConfig
+from caloray.config import RunConfig, load_config
 from caloray.tuning.ledger import Ledger
-from caloray.tuning.resolve import base_run, component_names, full_epochs, rung_shares
+from caloray.tuning.resolve import base_run, component_names, full_epochs, identity, rung_shares
 from caloray.tuning.settings import (
     AshaFidelity,
     GridSearch,
@@ -31,8 +31,11 @@ class Outlook:
         epochs: Full epochs of each component.
         rungs: (epochs of the longest component, trials, epochs that these train) of each rung.
         repeats: Trials at the full budget besides: baseline and confirmations.
+        confirmations: How many of these are confirmations.
         trials: New configurations; None: until the hours are over.
         ended: Trials that have a result already.
+        done: Epochs of the longest component that these have trained, without repetitions and with them.
+        limit: Hours of the search, of all sessions, at most.
         seconds: Of one epoch of a trial; None where nothing was timed.
         basis: Where ``seconds`` come from, in words.
         places: Trials at the same time; None: as many as the cluster has room for.
@@ -42,8 +45,11 @@ class Outlook:
     epochs: Mapping[str, int]
     rungs: tuple[tuple[int, int, int], ...]
     repeats: int
+    confirmations: int
     trials: int | None
     ended: int
+    done: tuple[int, int]
+    limit: float | None
     seconds: float | None
     basis: str
     places: int | None
@@ -55,10 +61,16 @@ class Outlook:
 
     @property
     def hours(self) -> float | None:
-        """Of the whole campaign with ``places`` trials at the same time."""
-        if self.seconds is None or self.places is None or self.trials is None:
+        """Still to come with ``places`` trials at the same time; the budget's hours end only the search."""
+        if self.seconds is None or self.places is None:
             return None
-        return self.seconds * self.total_epochs / self.places / 3600
+        each = self.seconds / self.places / 3600
+        repeated = self.confirmations * max(self.epochs.values())
+        confirm = each * max(0, repeated - self.done[1])
+        if self.trials is None:
+            return None if self.limit is None else self.limit + confirm
+        search = each * max(0, self.total_epochs - repeated - self.done[0])
+        return confirm + (search if self.limit is None else min(search, self.limit))
 
 
 def look_ahead(settings: TuneConfig, cpus: int | None = None) -> Outlook:
@@ -71,23 +83,35 @@ def look_ahead(settings: TuneConfig, cpus: int | None = None) -> Outlook:
     Raises:
         ConfigError: The run config cannot be read.
         IntegrityError: A damaged record of an earlier session.
+        StorageError: The output holds the trials of another campaign.
     """
     run = base_run(settings)
+    ledger = Ledger(settings.output)
+    wanted = identity(settings, "")
+    ledger.is_of({key: value for key, value in wanted.items() if key != "data"})
     names = component_names(settings, run)
     full = full_epochs(run, names)
     trials = settings.budget.trials
     if trials is None and isinstance(settings.search, GridSearch):
         trials = math.prod(len(parameter.points()) for parameter in settings.space.values())
     confirm = settings.confirm
-    ended = len(Ledger(settings.output).results())
+    confirmations = confirm.seeds * (confirm.top + 1) if confirm is not None else 0
+    known, hours = ledger.results(), settings.budget.hours
+    done = [0, 0]
+    for trial in ledger.trials():
+        if trial.number in known:
+            done[trial.kind == "confirm"] += max(trial.epochs.values())
     seconds, basis = _timed(settings, run, names)
     return Outlook(
         components=names,
         epochs={name: run.training_of(name).epochs for name in names},
         rungs=_rungs(settings, full, trials or 0),
-        repeats=int(settings.baseline) + (confirm.seeds * (confirm.top + 1) if confirm is not None else 0),
+        repeats=int(settings.baseline) + confirmations,
+        confirmations=confirmations,
         trials=trials,
-        ended=ended,
+        ended=len(known),
+        done=(done[0], done[1]),
+        limit=None if hours is None else max(0.0, hours - sum(ledger.sessions().values()) / 3600),
         seconds=seconds,
         basis=basis,
         places=_places(settings, cpus),
@@ -146,8 +170,20 @@ def _timed(settings: TuneConfig, run: RunConfig, names: tuple[str, ...]) -> tupl
         return seconds / epochs, f"{len(known)} trials of this campaign, measuring included"
     each = [_epoch_seconds(run.output / "components" / name) for name in names]
     if each and all(value is not None for value in each):
-        return sum(value for value in each if value), f"the training in {run.output}, without measuring"
+        share, words = _of_its_data(settings, run)
+        basis = f"the training in {run.output}{words}, without measuring"
+        return share * sum(value for value in each if value), basis
     return None, "nothing was timed yet: run it with budget.trials=1 first, or train the run config"
+
+
+def _of_its_data(settings: TuneConfig, run: RunConfig) -> tuple[float, str]:
+    """Training data of the campaign over those of the run config alone, by files and training share."""
+    theirs = load_config(settings.config).data
+    if run.data == theirs:
+        return 1.0, ""
+    ours = run.data
+    share = len(ours.files) * ours.split.train / (len(theirs.files) * theirs.split.train)
+    return share, f" times {share:.3g} for other files and splits"
 
 
 def _epoch_seconds(folder: Path) -> float | None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-__all__ = ["best_first", "pareto_front", "pareto_ranks"]
+__all__ = ["best_first", "best_trials", "pareto_front", "pareto_ranks", "text_of"]
 
+import json
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-from caloray.tuning.ledger import TrialResult
+from caloray.tuning.ledger import Trial, TrialResult
 
 Values = tuple[float, ...]
 
@@ -48,8 +50,58 @@ def crowding(points: Sequence[Values]) -> list[float]:
     return found
 
 
+def text_of(value: Any) -> str:
+    """The same text for the same JSON value, in whatever order its keys are."""
+    return json.dumps(value, sort_keys=True)
+
+
+def best_trials(
+    trials: Sequence[Trial],
+    results: Mapping[int, TrialResult],
+    names: Sequence[str],
+    members: int | None = None,
+) -> list[Trial]:
+    """Searched trials that are complete, the best first, every configuration once on its highest rung.
+
+    Those of the highest rung that any has completed come first: results of different rungs are not
+    comparable. Of several objectives it is those that none is better than, and among these the first
+    objective decides.
+
+    Args:
+        trials: All of the campaign, the one with number n at position n.
+        results: By number.
+        names: Of the objectives.
+        members: Size of the population where rungs are generations: one that has not ended in all its
+            members is left out, since the best of them may be still to come.
+    """
+    rungs: dict[int, list[Trial]] = {}
+    for trial in trials:
+        if trial.kind == "search":
+            rungs.setdefault(trial.rung, []).append(trial)
+    if members is not None:
+        ended = {
+            rung: group
+            for rung, group in rungs.items()
+            if sum(trial.number in results for trial in group) >= members
+        }
+        rungs = ended or {rung: group for rung, group in rungs.items() if rung == 0}
+    found: dict[str, Trial] = {}
+    for rung in sorted(rungs, reverse=True):
+        ended_here = {t.number: results[t.number] for t in rungs[rung] if t.number in results}
+        for number in _by_first_objective(ended_here, names):
+            found.setdefault(text_of(trials[number].assignment), trials[number])
+    return list(found.values())
+
+
+def _by_first_objective(results: Mapping[int, TrialResult], names: Sequence[str]) -> list[int]:
+    numbers = sorted(number for number, result in results.items() if result.complete)
+    points = [tuple(results[number].objectives[name] for name in names) for number in numbers]
+    ranks = pareto_ranks(points) if len(names) > 1 else [0] * len(points)
+    return [number for *_, number in sorted(zip(ranks, points, numbers, strict=True))]
+
+
 def best_first(results: Mapping[int, TrialResult], names: Sequence[str]) -> list[int]:
-    """Numbers of the complete trials, the best first; equal ones in the order of their numbers.
+    """Numbers of the complete trials as a promotion takes them, equal ones in the order of their numbers.
 
     Args:
         results: By number.

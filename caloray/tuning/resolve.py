@@ -36,6 +36,8 @@ from caloray.tuning.settings import AshaFidelity, HalvingFidelity, PopulationFid
 
 WITHOUT_EFFECT = frozenset({"device", "checkpoint_steps"})
 """Fields of a training that change where it runs, not what comes out."""
+NEAR = 1.5
+"""Two rungs whose epochs differ by less than this factor are one."""
 FREE = ("budget", "trial", "cluster", "tracking", "confirm", "finish", "config", "set", "output")
 """Settings that may change between two sessions of a campaign, or stand in the resolved run config."""
 
@@ -110,6 +112,8 @@ def rung_shares(settings: TuneConfig, full: int) -> tuple[float, ...]:
             epochs = [least]
             while epochs[-1] * factor < full:
                 epochs.append(epochs[-1] * factor)
+            if len(epochs) > 1 and full < NEAR * epochs[-1]:
+                epochs.pop()  # a promotion that adds hardly an epoch
             return (*(x / full for x in epochs if x < full), 1.0)
         case PopulationFidelity(interval=interval):
             return (*(x / full for x in range(interval, full, interval)), 1.0)
@@ -166,7 +170,7 @@ def epochs_of(run: RunConfig, components: Sequence[str], share: float) -> dict[s
 def assigned(base: RunConfig, assignment: Mapping[str, Any]) -> RunConfig:
     """``base`` with some fields changed; a component without its own section gets a copy of its group's."""
     value = base.model_dump(mode="json")
-    grouped = sorted(assignment, key=lambda name: _component_of(base, name))
+    grouped = sorted(assignment, key=lambda name: _is_of_group(base, name))
     for name in grouped:
         keys = name.split(".")
         if keys[0] == "training":
@@ -178,7 +182,7 @@ def assigned(base: RunConfig, assignment: Mapping[str, Any]) -> RunConfig:
     return RunConfig.model_validate(value)
 
 
-def _component_of(base: RunConfig, name: str) -> bool:
+def _is_of_group(base: RunConfig, name: str) -> bool:
     """Whether a field belongs to a single component of a group: those come after the group's."""
     keys = name.split(".")
     return keys[0] == "training" and base.scheme.group_of(keys[1]) is not None

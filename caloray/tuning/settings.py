@@ -147,8 +147,9 @@ class TuneBudget(Section):
     """When the search ends; promotions that are due and confirmations come after ``trials``.
 
     Args:
-        trials: New configurations, the baseline not counted; with "pbt" every member of every generation.
-        hours: Elapsed time, summed over sessions.
+        trials: New configurations, the baseline not counted; with "pbt" every member of every generation,
+            and enough for the last one.
+        hours: Elapsed time, summed over sessions; while only confirmations run it is not counted.
         gpu_hours: Time of all trials times their GPUs.
     """
 
@@ -180,10 +181,10 @@ class TrialConfig(Section):
 
 
 class ConfirmConfig(Section):
-    """Afterwards: the best and the baseline again at the full budget, with several seeds.
+    """Afterwards: the best and the baseline again at the full budget, with several seeds, from scratch.
 
     Args:
-        seeds: How many, from the run config's own upwards.
+        seeds: How many; the first ones above the run config's own that no trial of the search has had.
         split: What they are measured on.
         top: How many of the best.
     """

@@ -82,6 +82,13 @@ class Parameter(Section):
             return len(self.choices)
         return int(self.high - self.low) // self.step + 1 if self.whole else None
 
+    @property
+    def most_points(self) -> int:
+        """How many points a grid has of it at most; nothing is listed for that."""
+        if self.kind == "choice" or self.grid is None:
+            return self.count or 1
+        return self.grid if self.count is None else min(self.grid, self.count)
+
     def unit(self, value: Value) -> float:
         """Where ``value`` lies, as a number from 0 to 1 (for a choice: its index over the last one)."""
         if self.kind == "choice":

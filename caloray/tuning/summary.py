@@ -10,24 +10,21 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-from pydantic import BaseModel
-
 import caloray
 from caloray.atomic import write_json
 from caloray.config import RunConfig
-from caloray.tuning.confirmation import difference, mean_error
+from caloray.tuning.best_config import best_config
 from caloray.tuning.importance import importance_of
 from caloray.tuning.ledger import Ledger, Trial, TrialResult
-from caloray.tuning.ranking import best_first, pareto_front
-from caloray.tuning.resolve import assigned, base_run, component_names, vary
-from caloray.tuning.settings import TuneConfig
+from caloray.tuning.limits import Spent
+from caloray.tuning.ranking import best_trials, pareto_front, text_of
+from caloray.tuning.repetitions import chosen, confirmed
+from caloray.tuning.resolve import base_run, component_names, vary
+from caloray.tuning.settings import PopulationFidelity, TuneConfig
 from caloray.tuning.space import Parameter
 
 SCHEMA = "caloray-tuning/1"
 OPEN = "open"
-WHOLE = ("data", "scheme", "training")
-"""Sections that are written with all their defaults: those may be others in a year."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +60,10 @@ def summarise(settings: TuneConfig) -> TuningSummary:
         ``objectives`` (names), ``parameters`` (name, low, high, log, whole, choices, baseline), ``trials``
         (everything of :class:`Trial` and :class:`TrialResult`; ``level``: the training budget in words;
         ``full``: whether it was the whole one), ``history`` (``cpu_hours`` after each trial and ``best`` so
-        far of each objective at the full budget), ``best`` and ``baseline`` (numbers of trials),
-        ``importance`` (of each objective), ``pareto`` (numbers of trials), ``confirm``, ``budget`` and
-        ``best_yaml``.
+        far of each objective at the full budget), ``best`` and ``baseline`` (numbers of trials), ``chosen``
+        (the trial whose settings the campaign ends with: the best, or of several repeated ones that with the
+        best mean), ``importance`` (of each objective), ``pareto`` (numbers of trials), ``confirm`` (see
+        :func:`caloray.tuning.repetitions.confirmed`), ``budget`` and ``best_yaml``.
 
     Raises:
         IntegrityError: A damaged record.
@@ -76,8 +74,12 @@ def summarise(settings: TuneConfig) -> TuningSummary:
     rows = [_row(settings, base, trial, results.get(trial.number)) for trial in trials]
     searched = [row for row in rows if row["kind"] != "confirm" and row["status"] == "complete"]
     whole = [row for row in searched if row["full"]]
-    best = _best(settings, searched, results)
+    ranked = [rows[trial.number] for trial in _best(settings, trials, results)]
     baseline = next((row for row in searched if row["kind"] == "baseline"), None)
+    best = next(iter(ranked), baseline)
+    wanted = settings.confirm
+    confirm = confirmed(rows, ranked, wanted.split, settings.objective_names) if wanted is not None else None
+    taken = chosen(confirm, None if best is None else best["number"])
     data: dict[str, Any] = {
         "schema": SCHEMA,
         "caloray": caloray.__version__,
@@ -91,12 +93,13 @@ def summarise(settings: TuneConfig) -> TuningSummary:
         "trials": rows,
         "history": _history(settings, rows),
         "best": None if best is None else best["number"],
+        "chosen": taken,
         "baseline": None if baseline is None else baseline["number"],
         "importance": {name: _importance(settings, rows, name) for name in settings.objective_names},
         "pareto": _pareto(settings, whole, results),
-        "confirm": _confirm(settings, rows),
+        "confirm": confirm,
         "budget": _budget(settings, ledger, rows),
-        "best_yaml": "" if best is None else _yaml(settings, base, best),
+        "best_yaml": "" if taken is None else best_config(settings, base, rows[taken], confirm),
     }
     return TuningSummary(json.loads(json.dumps(data)))
 
@@ -164,16 +167,11 @@ def _field(base: RunConfig, name: str) -> Any:
     return value
 
 
-def _best(
-    settings: TuneConfig, searched: Sequence[dict[str, Any]], results: Mapping[int, TrialResult]
-) -> dict[str, Any] | None:
-    """The first of the longest trials, as a rule those of the full budget; else the baseline."""
-    found = [row for row in searched if row["kind"] == "search"]
-    longest = max((row["rung"] for row in found), default=0)
-    found = [row for row in found if row["full"] or row["rung"] == longest] or list(searched)
-    found = [row for row in found if row["full"]] or found
-    order = best_first({row["number"]: results[row["number"]] for row in found}, settings.objective_names)
-    return next((row for row in found if row["number"] in order[:1]), None)
+def _best(settings: TuneConfig, trials: Sequence[Trial], results: Mapping[int, TrialResult]) -> list[Trial]:
+    """Trials of the search, the best first."""
+    fidelity = settings.fidelity
+    members = fidelity.population if isinstance(fidelity, PopulationFidelity) else None
+    return best_trials(trials, results, settings.objective_names, members)
 
 
 def _history(settings: TuneConfig, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -213,98 +211,25 @@ def _pareto(
     return pareto_front({row["number"]: results[row["number"]] for row in whole}, settings.objective_names)
 
 
-def _confirm(settings: TuneConfig, rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
-    """Groups of repetitions with the same settings, each compared with the baseline's."""
-    done = [row for row in rows if row["kind"] == "confirm" and row["status"] == "complete"]
-    if settings.confirm is None or not done:
-        return None
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for row in done:
-        groups.setdefault(json.dumps(row["assignment"], sort_keys=True), []).append(row)
-    baseline = groups.get("{}", [])
-    others = [key for key in groups if key != "{}"]
-    labels = {"{}": "baseline"} | {
-        key: "best" if len(others) == 1 else f"best {i}" for i, key in enumerate(others, start=1)
-    }
-    described = [
-        {
-            "label": labels[key],
-            "baseline": key == "{}",
-            "assignment": groups[key][0]["assignment"],
-            "trials": [row["number"] for row in groups[key]],
-            "seeds": [row["seed"] for row in groups[key]],
-            "objectives": {
-                name: _compared(groups[key], [] if key == "{}" else baseline, name, len(others))
-                for name in settings.objective_names
-            },
-        }
-        for key in (*others, *(["{}"] if baseline else []))
-    ]
-    return {"split": settings.confirm.split, "groups": described}
-
-
-def _compared(
-    group: Sequence[dict[str, Any]], baseline: Sequence[dict[str, Any]], name: str, compared: int
-) -> dict[str, Any]:
-    values = {int(row["seed"]): float(row["values"][name]) for row in group}
-    mean, error = mean_error(list(values.values()))
-    found: dict[str, Any] = {
-        "values": list(values.values()),
-        "mean": mean,
-        "error": error,
-        "difference": None,
-    }
-    if baseline:
-        others = {int(row["seed"]): float(row["values"][name]) for row in baseline}
-        found["difference"] = asdict(difference(values, others, compared))
-    return found
-
-
 def _budget(settings: TuneConfig, ledger: Ledger, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """What was allowed and what was spent."""
-    seconds = sum(row.get("seconds", 0.0) for row in rows)
-    configurations = {
-        json.dumps(row["assignment"], sort_keys=True) for row in rows if row["kind"] == "search"
-    }
+    configurations = {text_of(row["assignment"]) for row in rows if row["kind"] == "search"}
     return {
         "trials": {"limit": settings.budget.trials, "used": len(configurations)},
         "hours": {"limit": settings.budget.hours, "used": sum(ledger.sessions().values()) / 3600},
-        "gpu_hours": {
-            "limit": settings.budget.gpu_hours,
-            "used": seconds * settings.trial.gpus * settings.trial.workers / 3600,
-        },
+        "gpu_hours": {"limit": settings.budget.gpu_hours, "used": _gpu_hours(settings, ledger, rows)},
         "cpu_hours": sum(row.get("cpu_seconds", 0.0) for row in rows) / 3600,
     }
 
 
-def _yaml(settings: TuneConfig, base: RunConfig, best: Mapping[str, Any]) -> str:
-    """The run config with the values of a trial, and where they come from."""
-    run = assigned(base, best["assignment"])
-    changes = {"output": settings.output / "best" / "run", "name": f"{settings.name[:58]}-best"}
-    changed = run.model_copy(update=changes)
-    whole = changed.model_dump(mode="json")
-    value = _without_defaults(changed) | {key: whole[key] for key in WHOLE}
-    RunConfig.model_validate(value)
-    values = {name: best["values"][name] for name in settings.objective_names}
-    objectives = ", ".join(f"{name} {number:.6g}" for name, number in values.items())
-    head = f"# The best settings of the campaign {settings.name}: trial {best['number']}, {objectives}.\n"
-    return head + yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
-
-
-def _without_defaults(model: BaseModel) -> dict[str, Any]:
-    """As a person would write it: what has its default value is left out, but which kind a section is."""
-    found: dict[str, Any] = {}
-    described = model.model_dump(mode="json")
-    for name, field in type(model).model_fields.items():
-        value = getattr(model, name)
-        if name in described and (name == "kind" or value != field.get_default(call_default_factory=True)):
-            found[name] = _plain(value, described[name])
-    return found
-
-
-def _plain(value: Any, described: Any) -> Any:
-    if isinstance(value, BaseModel):
-        return _without_defaults(value)
-    if isinstance(value, Mapping):
-        return {key: _plain(inner, described[key]) for key, inner in value.items()}
-    return described
+def _gpu_hours(settings: TuneConfig, ledger: Ledger, rows: Sequence[Mapping[str, Any]]) -> float:
+    """Of all trials, unfinished ones too; each at the price that it had."""
+    gpus, total = settings.trial.gpus * settings.trial.workers, 0.0
+    for row in rows:
+        if row.get("gpu_seconds") is not None:
+            total += float(row["gpu_seconds"])
+        elif "seconds" in row:
+            total += gpus * float(row["seconds"])
+        else:
+            total += gpus * Spent.read(ledger.folder(int(row["number"]))).seconds
+    return total / 3600

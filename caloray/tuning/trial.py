@@ -25,18 +25,18 @@ __all__ = [
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from caloray.config import RunConfig
-from caloray.errors import CaloRayError, ConfigError, InterruptedRunError, NumericalError
+from caloray.errors import CaloRayError, InterruptedRunError, NumericalError
 from caloray.geometry import Geometry
 from caloray.interrupt import StopRequest
 from caloray.io.store import LayerStore
 from caloray.preprocess.statistics import TrainingStatistics
 from caloray.schemes.build import Scheme, build_scheme
 from caloray.schemes.component import Component
-from caloray.schemes.layerwise_config import layer_name
 from caloray.training.files import ComponentFolder, ComponentResult
 from caloray.training.run import TrainRequest, train_component
 from caloray.training.warm import WarmStart, find_source
@@ -45,6 +45,7 @@ from caloray.tuning.ledger import Ledger, Status, Trial, TrialResult
 from caloray.tuning.limits import TrialStop
 from caloray.tuning.objectives import TrainedTrial, measure
 from caloray.tuning.settings import Objective
+from caloray.tuning.warm import not_before, source_of
 
 
 class Stores(Protocol):
@@ -72,6 +73,7 @@ class TrialJob:
         keep_checkpoints: Whether another trial may continue from this one.
         shards: Directory of the ingested showers, for objectives that compare generated ones.
         bundle: Model that lends the other components to these.
+        gpus: How many it occupies.
     """
 
     trial: Trial
@@ -84,6 +86,7 @@ class TrialJob:
     keep_checkpoints: bool = False
     shards: Path | None = None
     bundle: Path | None = None
+    gpus: float = 0.0
 
     @property
     def folder(self) -> Path:
@@ -186,6 +189,7 @@ def _train_and_measure(
         shards=job.shards,
         bundle=job.bundle,
         folder=job.folder,
+        check=partial(stop.check, f"trial {job.trial.number}"),
     )
     measured = measure(job.objective, trained, split=job.split)
     components = {name: _component_facts(result) for name, result in results.items()}
@@ -217,22 +221,15 @@ def _warm_start(job: TrialJob, scheme: Scheme, name: str) -> WarmStart | None:
     Raises:
         ConfigError: The source is a component that this trial does not train before this one.
     """
-    wanted = job.run.training_of(name).warm_start
-    layers = [layer_name(layer) for layer in range(len(scheme.components))]
-    if wanted == "previous" and name in layers:
-        wanted = layers[layers.index(name) - 1] if name != layers[0] else None
-    if wanted is None or wanted == name:
+    wanted = source_of(job.run, scheme, name)
+    if wanted is None:
         return None
     if wanted not in scheme.components:
         return find_source(Path(wanted), name)
     source = job.component(wanted)
     result = source.result() if wanted in job.components else None
     if result is None:
-        raise ConfigError(
-            f"trial {job.trial.number}: {name} starts from the weights of {wanted}, which the trial does not "
-            "train before it",
-            hint=f"put {wanted} before {name} in `components`, or set training.{name}.warm_start otherwise",
-        )
+        raise not_before(wanted, name)
     return WarmStart(wanted, source.weights_file, result.sha256)
 
 
@@ -265,4 +262,5 @@ def _result(
         attempts=spent.attempts,
         peak_memory=spent.peak_memory,
         facts=facts or {},
+        gpu_seconds=round(job.gpus * spent.seconds, 3),
     )

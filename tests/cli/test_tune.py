@@ -90,8 +90,8 @@ def test_a_dry_run_says_what_it_would_do_and_writes_nothing(
 def test_hours_are_told_from_trials(begun: TuneConfig, campaign: Path, capsys: Any) -> None:
     assert main(["tune", str(campaign), "--dry-run", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    epochs = 18 + 2
-    assert found["estimated_hours"] == pytest.approx(72 / epochs * 180 / 2 / 3600, rel=0.01)
+    epochs, ended = 18 + 2, 18 + 2 + 2
+    assert found["estimated_hours"] == pytest.approx(72 / epochs * (180 - ended) / 2 / 3600, rel=0.01)
     assert found["based_on"] == "2 trials of this campaign, measuring included"
 
 
@@ -103,7 +103,10 @@ def test_status_from_files_alone(begun: TuneConfig, campaign: Path, capsys: Any)
     assert (found["trials_complete"], found["trials_pruned"], found["trials_open"]) == (2, 1, 1)
     assert [row["number"] for row in found["trials"]] == [0, 1, 2, 3]
     assert main(["tune", "status", str(begun.output)]) == 0
-    assert "pruned" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "pruned" in printed
+    assert "max_lr" in printed
+    assert RATE not in printed.partition("number")[2], "columns have short names"
 
 
 def test_report_writes_page_table_and_config(begun: TuneConfig, capsys: Any) -> None:
@@ -111,7 +114,9 @@ def test_report_writes_page_table_and_config(begun: TuneConfig, capsys: Any) -> 
 
     assert main(["tune", "report", str(begun.output), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert Path(found["report"]).read_text().startswith("<!DOCTYPE html>")
+    page = Path(found["report"]).read_text()
+    assert page.startswith("<!DOCTYPE html>")
+    assert " of run.yaml: " in page, "the run config keeps its name"
     assert len(Path(found["trials"]).read_text().splitlines()) == 5
     config = load_config(Path(found["best_config"]))
     assert config.output == begun.output / "best" / "run"
@@ -127,6 +132,37 @@ def test_help_and_usage(capsys: Any, tmp_path: Path) -> None:
     assert main(["tune", "status", str(tmp_path)]) == 78
     assert "no settings.json here" in capsys.readouterr().err
     assert main(["tune"]) == 2
+    capsys.readouterr()
+    assert main(["tune", "reprot", str(tmp_path)]) == 2
+    assert "is neither a command nor a campaign file, did you mean 'report'?" in capsys.readouterr().err
+
+
+def test_a_damaged_directory_is_told_in_a_line(begun: TuneConfig, capsys: Any) -> None:
+    (begun.output / "base" / "run.yaml").unlink()
+    assert main(["tune", "status", str(begun.output)]) == 78
+    assert "base/run.yaml: gone" in capsys.readouterr().err
+    for text in ("[1]", "{}", "{"):
+        (begun.output / "settings.json").write_text(text)
+        assert main(["tune", "status", str(begun.output)]) != 0
+        complaint = capsys.readouterr().err
+        assert "settings.json: unreadable (" in complaint
+        assert "unsupported operand" not in complaint
+
+
+def test_another_campaign_is_found_before_ray_starts(
+    begun: TuneConfig, campaign: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from caloray.distributed import session, tune
+
+    def never(*args: Any) -> Any:
+        raise AssertionError("Ray was started")
+
+    monkeypatch.setattr(session, "connect", never)
+    monkeypatch.setattr(tune, "campaign_data", lambda *_: (begun.output / "shards", "data"))
+    with pytest.raises(AssertionError, match="Ray was started"):
+        main(["tune", str(campaign)])
+    assert main(["tune", str(campaign), "--set", "seed=7"]) == 74
+    assert "holds the trials of another campaign; seed: it has 1, here 7" in capsys.readouterr().err
 
 
 def test_schema(capsys: Any) -> None:

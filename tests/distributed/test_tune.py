@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from caloray.errors import InterruptedRunError, StorageError
+from caloray.errors import ConfigError, InterruptedRunError, StorageError
 from caloray.tuning.ledger import Ledger
 
 pytestmark = pytest.mark.ray
@@ -78,8 +78,8 @@ def test_trials_side_by_side(
     assert kinds == ["baseline", *["search"] * 3, *["confirm"] * 4]
     assert len(results) == 8
     assert {result.status for result in results.values()} == {"complete"}, results
-    measured = [trial for trial in ledger.trials() if trial.continues]
-    assert len(measured) == 2, "the first seed was trained already, and is only measured on the other split"
+    assert not any(trial.continues for trial in ledger.trials())
+    assert {trial.split for trial in ledger.trials() if trial.kind == "confirm"} == {"test"}
     output = settings.output
     assert not (output / "ray").exists()
     assert not list(output.glob("trials/**/checkpoints"))
@@ -114,6 +114,47 @@ def test_nan_is_pruned_and_the_others_go_on(
     assert [results[n].status for n in range(3)] == ["complete", "complete", "pruned"]
     assert results[2].reason.startswith("CR-400 component first_layer: ")
     assert results[2].attempts == 1, "a loss that is not finite is no accident"
+
+
+def test_limits_and_an_impossible_trial_reach_the_campaign(
+    ray_cluster: ModuleType, toy: Any, tuning: Any, tmp_path: Path
+) -> None:
+    """A limit is the trial's own matter, and the others go on; what can never be done ends the campaign."""
+    small = {"budget": {"trials": 1}, "trial": {"memory_gb": 0.01}}
+    results = carry_out(tuning.settings(toy, tmp_path / "memory", **small)).results()
+    assert [result.status for result in results.values()] == ["stopped", "stopped"]
+    assert results[0].reason.startswith("memory limit: 0.")
+    short = {"set": {"training.first_layer.epochs": 3000}, "budget": {"trials": 1}}
+    short |= {"trial": {"minutes": 0.05}}
+    results = carry_out(tuning.settings(toy, tmp_path / "time", **short)).results()
+    assert {result.status for result in results.values()} == {"stopped"}
+    assert results[0].reason.startswith("time limit: ")
+    lost = {"set": {"training.first_layer.warm_start": "layer_energies"}, "budget": {"trials": 1}}
+    settings = tuning.settings(toy, tmp_path / "lost", **lost)
+    with pytest.raises(ConfigError, match="starts from the weights of layer_energies, which the trial does"):
+        carry_out(settings)
+    assert Ledger(settings.output).trials() == []
+
+
+@pytest.mark.slow
+def test_a_larger_budget_after_the_bundle(
+    ray_cluster: ModuleType, toy: Any, tuning: Any, tmp_path: Path
+) -> None:
+    """A better trial takes the place of the earlier best, in the bundle as well."""
+    changes = {"finish": {"bundle": True}, "confirm": None}
+    settings = tuning.settings(toy, tmp_path, budget={"trials": 1}, **changes)
+    carry_out(settings)
+    folder = settings.output / "best" / "run" / "components" / "first_layer"
+    before = (folder / "identity.json").read_text()
+    made = tuning.settings(toy, tmp_path, budget={"trials": 6}, **changes)
+    results = carry_out(made).results()
+    best = min(
+        (number for number in results if number), key=lambda n: results[n].objectives["nll_bits_per_dim"]
+    )
+    kept = Ledger(made.output).folder(best) / "components" / "first_layer" / "result" / "weights.safetensors"
+    assert (folder / "result" / "weights.safetensors").read_bytes() == kept.read_bytes()
+    assert (best == 1) == ((folder / "identity.json").read_text() == before)
+    assert (made.output / "best" / "run" / "bundle" / "bundle.json").is_file()
 
 
 @pytest.mark.slow

@@ -122,6 +122,7 @@ def test_kill_9_and_sigterm_with_trials_at_work(start: Start, tmp_path: Path) ->
     _, complaints = second.communicate(timeout=90)
     assert second.returncode == 143, complaints
     assert "run the same command again" in complaints
+    assert "SIGTERM handler" not in complaints, "a second Ray was about to be started"
     assert not (out / "trials/0002/result.json").exists()
     third = start()
     printed, complaints = third.communicate(timeout=400)

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
+from matplotlib.figure import Figure
 from PIL import Image
 
 from caloray.report import tuning, tuning_figures
@@ -215,3 +216,41 @@ def test_ticks_do_not_collide(parameter: dict[str, Any]) -> None:
 )
 def test_settings_for_a_reader(value: Any, text: str) -> None:
     assert text_of(value) == text
+
+
+def test_a_few_bad_trials_do_not_squeeze_the_others() -> None:
+    """One at 12 among eight near 0.7 is only counted; the baseline is shown wherever it lies."""
+    axes = Figure().add_subplot()
+    values = [0.68, 0.69, 0.70, 0.70, 0.71, 0.74, 0.9, 12.04]
+    tuning_figures.set_limits(axes, values)
+    assert axes.get_ylim()[1] < 1.0
+    tuning_figures.set_limits(axes, values, keep=12.04)
+    assert axes.get_ylim()[1] > 12.04
+
+
+def changed(record: Any, **changes: Any) -> str:
+    return str(tuning.verdict(Campaign(copy.deepcopy(record) | changes)))
+
+
+def test_what_was_found_is_said_as_it_is(record: Any) -> None:
+    """Refuted settings, a search that found nothing, settings that were selected by the repetitions."""
+    confirm = copy.deepcopy(record["confirm"])
+    assert "do not use it" not in changed(record)
+    confirm |= {"refuted": True, "remarks": ["The test split has helped to select."]}
+    text = changed(record, confirm=confirm)
+    assert "do not use it" in text
+    assert "helped to select" in text
+    trials = copy.deepcopy(record["trials"])
+    trials[record["baseline"]]["values"] = dict.fromkeys(record["objectives"], -99.0)
+    assert "No trial of the search was better than the baseline." in changed(record, trials=trials)
+    assert "constant values of the last generation" in changed(record, fidelity={"kind": "pbt"})
+
+
+def test_importances_of_a_blind_forest_are_grey(record: Any) -> None:
+    blind = copy.deepcopy(record)
+    name = blind["objectives"][0]
+    for explained, colours in ((0.9, 2), (-0.37, 1)):
+        blind["importance"][name]["explained"] = explained
+        figure = tuning_figures.draw_importance(Campaign(blind), Objective.of(name))
+        found = {bar.get_facecolor() for bar in figure.axes[0].patches}
+        assert len(found) == colours

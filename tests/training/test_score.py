@@ -6,169 +6,70 @@ flow that has exactly the density which this gives in flow space is put in the p
 
 from __future__ import annotations
 
+import dataclasses
+import importlib.util
 import math
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from scipy import stats
 
 from caloray.errors import DataError, NumericalError
-from caloray.geometry import Geometry, Layer
-from caloray.io.store import LayerStoreBuilder
-from caloray.preprocess.statistics import TrainingStatistics
 from caloray.preprocess.unit_space import from_unit_space
-from caloray.schemes.inductive import InductiveScheme
-from caloray.schemes.inductive_config import InductiveConfig
-from caloray.schemes.layerwise import LayerwiseScheme
-from caloray.schemes.layerwise_config import LayerwiseConfig
 from caloray.training.rows import RowPlan
 from caloray.training.score import score_component
 
-EMPTY, LOW, HIGH, COUNT = 0.3, 0.5, 50.0, 1500
-DECADES = math.log(HIGH / LOW)
-EDGES = tuple(np.linspace(0, 2 * np.pi, 5))
-GEOMETRY = Geometry("known", "cylindrical", tuple(Layer(i, EDGES, (0.0, 1.0, 2.0)) for i in range(3)))
-CONV = {"blocks": 2, "hidden": 3, "squeeze": (2, 1), "kernels": ((1, 2),), "context_channels": 4}
-INCIDENT = 2e3
-
-
-def drawn(shape: tuple[int, ...], seed: int) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    energies = LOW * (HIGH / LOW) ** rng.random(shape) * (rng.random(shape) >= EMPTY)
-    return energies.astype(np.float32)
-
-
-def store_of(layers: list[np.ndarray]) -> Any:
-    builder = LayerStoreBuilder(GEOMETRY, (0, 1, 2))
-    builder.add_dense(np.arange(len(layers[0])), np.full(len(layers[0]), INCIDENT), layers)
-    return builder.build()
+_SPEC = importlib.util.spec_from_file_location("known_showers", Path(__file__).with_name("known_showers.py"))
+known: Any = importlib.util.module_from_spec(_SPEC)
+sys.modules["known_showers"] = known
+_SPEC.loader.exec_module(known)
 
 
 @pytest.fixture(scope="module")
 def voxels():
     """Every voxel from the known density."""
-    return store_of([drawn((COUNT, 8), seed) for seed in range(3)])
+    return known.store_of([known.drawn((known.COUNT, 8), seed) for seed in range(3)])
 
 
 @pytest.fixture(scope="module")
 def sums():
     """Every layer energy from the known density, all in its first voxel."""
-    return store_of([np.pad(drawn((COUNT, 1), 10 + seed), ((0, 0), (0, 7))) for seed in range(3)])
-
-
-def nats_of(energies: np.ndarray) -> np.ndarray:
-    """Minus the logarithm of the known density at energies."""
-    hit = energies > 0
-    return np.where(hit, -np.log((1 - EMPTY) / (DECADES * np.where(hit, energies, 1.0))), -np.log(EMPTY))
-
-
-def bits_of(energies: np.ndarray, noise: float = 0.0) -> float:
-    """What a perfect model scores: the mean at energies, and what the noise of the hits adds to entropy."""
-    found = float(nats_of(energies).mean())
-    if noise:
-        y = np.unique(
-            np.concatenate([np.linspace(LOW, LOW + noise, 5000), np.geomspace(LOW, HIGH + noise, 200_000)])
-        )
-        density = (np.log(y.clip(LOW, HIGH)) - np.log((y - noise).clip(LOW, HIGH))) / (DECADES * noise)
-        logs = np.log(np.where(density > 0, density, 1.0))
-        plain = math.log(DECADES) + 0.5 * math.log(LOW * HIGH)
-        found += (energies > 0).mean() * (-np.trapezoid(density * logs, y) - plain)
-    return found / math.log(2)
-
-
-def statistics_of(store) -> TrainingStatistics:
-    """With room above the largest."""
-    maxima = tuple(2 * m for m in store.layer_maxima)
-    return TrainingStatistics.of(2 * store.layer_energies, store.incident_energies, voxel_maxima=maxima)
-
-
-def inductive(store, name: str, **changes: Any) -> Any:
-    config = InductiveConfig.model_validate(changes)
-    return InductiveScheme(config, GEOMETRY, statistics_of(store), seed=1).component(name)
-
-
-def layerwise(store, name: str, **changes: Any) -> Any:
-    fields = {"kind": "layerwise", "flows": {"layer": CONV}, "threshold": 0.4, "rescale": "none", **changes}
-    scheme = LayerwiseScheme(LayerwiseConfig.model_validate(fields), GEOMETRY, statistics_of(store), seed=1)
-    return scheme.component(name)
-
-
-def noisy_density(y: torch.Tensor, noise: float, filling) -> torch.Tensor:
-    """Log density [1/MeV] of entries of the known density with noise, of which the empty ones are filled."""
-
-    def below(values: torch.Tensor) -> torch.Tensor:
-        return (torch.log(values.clamp(LOW, HIGH) / LOW) / DECADES).clamp(0, 1)
-
-    if noise:
-        hit = (below(y) - below(y - noise)) / noise
-    else:
-        hit = ((y >= LOW) & (y <= HIGH)).double() / (DECADES * y)
-    empty = torch.as_tensor(filling(y.detach().numpy()))
-    return torch.log(EMPTY * empty + (1 - EMPTY) * hit)
-
-
-def uniform(noise: float):
-    return lambda y: ((y >= 0) & (y < noise)) / noise
-
-
-def log_normal(mean: float, std: float, noise: float = 0.0):
-    law = stats.lognorm(s=std * math.log(10), scale=mean)
-    return law.pdf if not noise else lambda y: (law.cdf(y) - law.cdf(y - noise)) / noise
-
-
-class Known(torch.nn.Module):
-    """The density of x = f(y) for the known density of y; f's inverse is differentiated, row by row."""
-
-    def __init__(self, inverse, noise: float, filling) -> None:
-        super().__init__()
-        self.inverse, self.noise, self.filling = inverse, noise, filling
-        self.weight = torch.nn.Parameter(torch.zeros(1, dtype=torch.float64))
-
-    def log_prob(self, x: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
-        y = self.inverse(x)
-        jacobian = torch.func.vmap(torch.func.jacrev(lambda row: self.inverse(row[None])[0]))(x)
-        density = noisy_density(y, self.noise, self.filling).sum(dim=1)
-        return density + torch.linalg.slogdet(jacobian).logabsdet
-
-
-def opened(x: torch.Tensor, alpha: float) -> torch.Tensor:
-    return (torch.sigmoid(x) - alpha) / (1 - 2 * alpha)
-
-
-def scored(part, flow, store):
-    return score_component(part, flow, store, rows=10_000, seed=3, batch=400)
+    return known.store_of(
+        [np.pad(known.drawn((known.COUNT, 1), 10 + seed), ((0, 0), (0, 7))) for seed in range(3)]
+    )
 
 
 @pytest.mark.parametrize("space", ["unit", "absolute"])
 @pytest.mark.parametrize(("noise", "alpha"), [(1e-4, 1e-6), (5e-3, 1e-6), (5e-3, 1e-2), (0.1, 1e-4)])
 def test_layer_energies_score_the_same_for_any_noise_margin_and_space(sums, space, noise, alpha):
     fields = {"energy_space": space, "voxel_noise": noise, "alpha": alpha}
-    part = inductive(sums, "layer_energies", **fields)
+    part = known.inductive(sums, "layer_energies", **fields)
     maps = part.maps
 
     def inverse(x: torch.Tensor) -> torch.Tensor:
-        shares = opened(x, alpha)
+        shares = known.opened(x, alpha)
         if space == "absolute":
             return shares * maps.max_layer_energy
-        incident = torch.full((len(x),), INCIDENT, dtype=torch.float64)
+        incident = torch.full((len(x),), known.INCIDENT, dtype=torch.float64)
         return from_unit_space(shares, incident, maps.max_ratio)
 
-    found = scored(part, Known(inverse, noise, uniform(noise)), sums)
-    assert (found.rows, found.features) == (COUNT, 3)
+    found = known.scored(part, known.Known(inverse, noise, known.uniform(noise)), sums)
+    assert (found.rows, found.features) == (known.COUNT, 3)
     assert found.nll_bits_per_dim == pytest.approx(
-        bits_of(sums.layer_energies, noise), abs=0.02 * noise**0.5 + 2e-4
+        known.bits_of(sums.layer_energies, noise), abs=0.02 * noise**0.5 + 2e-4
     )
     assert abs(found.nats_per_row / 3 / math.log(2) - found.nll_bits_per_dim) > 1
 
 
 @pytest.mark.parametrize(("mean", "std"), [(1e-3, 0.2), (1e-3, 0.05), (1e-4, 0.2), (5e-3, 0.3)])
 def test_voxels_in_the_logarithmic_space_score_the_same_for_any_filling(voxels, mean, std):
-    part = inductive(voxels, "first_layer", rescale="published", fill_mean=mean, fill_std=std)
-    flow = Known(lambda x: torch.pow(10.0, x / 2 - 1.5), 0.0, log_normal(mean, std))
-    expected = bits_of(voxels.dense(np.arange(COUNT), np.zeros(COUNT, dtype=int)))
-    assert scored(part, flow, voxels).nll_bits_per_dim == pytest.approx(expected, abs=1e-6)
+    part = known.inductive(voxels, "first_layer", rescale="published", fill_mean=mean, fill_std=std)
+    flow = known.Known(lambda x: torch.pow(10.0, x / 2 - 1.5), 0.0, known.log_normal(mean, std))
+    expected = known.bits_of(voxels.dense(np.arange(known.COUNT), np.zeros(known.COUNT, dtype=int)))
+    assert known.scored(part, flow, voxels).nll_bits_per_dim == pytest.approx(expected, abs=1e-6)
 
 
 class Told:
@@ -191,17 +92,17 @@ class Told:
 @pytest.mark.parametrize(("noise", "alpha"), [(1e-4, 1e-6), (5e-3, 1e-6), (5e-3, 1e-2), (0.1, 1e-4)])
 def test_shares_score_the_same_for_any_noise_and_margin(voxels, noise, alpha):
     fields = {"voxel_space": "share", "rescale": "published", "voxel_noise": noise, "alpha": alpha}
-    part = Told(inductive(voxels, "first_layer", **fields), noise)
+    part = Told(known.inductive(voxels, "first_layer", **fields), noise)
 
-    class Scaled(Known):
+    class Scaled(known.Known):
         def log_prob(self, x, context):
-            y = opened(x, alpha) * part.scale
-            slope = torch.autograd.functional.jvp(lambda v: opened(v, alpha), x, torch.ones_like(x))[1]
+            y = known.opened(x, alpha) * part.scale
+            slope = torch.autograd.functional.jvp(lambda v: known.opened(v, alpha), x, torch.ones_like(x))[1]
             log_det = (torch.log(slope) + torch.log(part.scale)).sum(dim=1)
-            return noisy_density(y, noise, uniform(noise)).sum(dim=1) + log_det
+            return known.noisy_density(y, noise, known.uniform(noise)).sum(dim=1) + log_det
 
-    expected = bits_of(voxels.dense(np.arange(COUNT), np.zeros(COUNT, dtype=int)), noise)
-    found = scored(part, Scaled(None, noise, None), voxels)
+    expected = known.bits_of(voxels.dense(np.arange(known.COUNT), np.zeros(known.COUNT, dtype=int)), noise)
+    found = known.scored(part, Scaled(None, noise, None), voxels)
     assert found.nll_bits_per_dim == pytest.approx(expected, abs=0.02 * noise**0.5 + 2e-4)
 
 
@@ -214,7 +115,7 @@ def test_layerwise_voxels_score_the_same_for_any_noise_margin_and_filling(
     voxels, network, alpha, noise, mean, std
 ):
     fields = {"voxel_noise": noise, "alpha": alpha, "fill_mean": mean, "fill_std": std, "network": network}
-    part = layerwise(voxels, "layer_01" if network == "per-layer" else "layers", **fields)
+    part = known.layerwise(voxels, "layer_01" if network == "per-layer" else "layers", **fields)
     top = 2 * torch.as_tensor(voxels.layer_maxima).double() + 1e-3
     top = top[1] if network == "per-layer" else top.mean()
     if network == "shared":  # one maximum, so that the flow need not be told the layer
@@ -222,49 +123,55 @@ def test_layerwise_voxels_score_the_same_for_any_noise_margin_and_filling(
         part.maps.__dict__["maxima"] = torch.tensor(maxima, dtype=torch.float64)
 
     def inverse(x: torch.Tensor) -> torch.Tensor:
-        return (torch.pow(10.0, 7 * (opened(x, alpha) - 1)) - 1e-7) * top
+        return (torch.pow(10.0, 7 * (known.opened(x, alpha) - 1)) - 1e-7) * top
 
-    found = scored(part, Known(inverse, noise, log_normal(mean, std, noise)), voxels)
+    found = known.scored(part, known.Known(inverse, noise, known.log_normal(mean, std, noise)), voxels)
     columns = [1] if network == "per-layer" else [0, 1, 2]
-    energies = [voxels.dense(np.arange(COUNT), np.full(COUNT, column)) for column in columns]
-    assert found.rows == len(columns) * COUNT
-    expected = bits_of(np.stack(energies), noise)
+    energies = [voxels.dense(np.arange(known.COUNT), np.full(known.COUNT, column)) for column in columns]
+    assert found.rows == len(columns) * known.COUNT
+    expected = known.bits_of(np.stack(energies), noise)
     assert found.nll_bits_per_dim == pytest.approx(expected, abs=0.02 * noise**0.5 + 2e-4)
 
 
 @pytest.mark.parametrize("noise", [1e-4, 0.2])
 def test_a_perfect_flow_of_empty_showers_scores_their_probability(noise):
-    nothing = store_of([np.zeros((50, 8), dtype=np.float32)] * 3)
-    some = store_of([drawn((50, 8), seed) for seed in range(3)])
-    part = inductive(some, "layer_energies", voxel_noise=noise, energy_space="absolute")
-    flow = Known(lambda x: opened(x, 1e-6) * part.maps.max_layer_energy, noise, uniform(noise))
-    found = scored(part, flow, nothing)
-    assert found.nll_bits_per_dim == pytest.approx(-math.log2(EMPTY), rel=1e-9)
+    nothing = known.store_of([np.zeros((50, 8), dtype=np.float32)] * 3)
+    some = known.store_of([known.drawn((50, 8), seed) for seed in range(3)])
+    part = known.inductive(some, "layer_energies", voxel_noise=noise, energy_space="absolute")
+    flow = known.Known(
+        lambda x: known.opened(x, 1e-6) * part.maps.max_layer_energy, noise, known.uniform(noise)
+    )
+    found = known.scored(part, flow, nothing)
+    assert found.nll_bits_per_dim == pytest.approx(-math.log2(known.EMPTY), rel=1e-9)
     assert found.error == pytest.approx(0, abs=1e-9)
 
 
 @pytest.mark.parametrize("noise", [0.0, 5e-3])
 def test_a_perfect_flow_of_empty_layers_scores_their_probability(noise, voxels):
-    nothing = store_of([np.zeros((50, 8), dtype=np.float32)] * 3)
-    part = layerwise(voxels, "layer_02", voxel_noise=noise)
+    nothing = known.store_of([np.zeros((50, 8), dtype=np.float32)] * 3)
+    part = known.layerwise(voxels, "layer_02", voxel_noise=noise)
     top = float(part.maps.maxima[2]) + 1e-3
-    flow = Known(
-        lambda x: (torch.pow(10.0, 7 * (opened(x, 1e-2) - 1)) - 1e-7) * top,
+    flow = known.Known(
+        lambda x: (torch.pow(10.0, 7 * (known.opened(x, 1e-2) - 1)) - 1e-7) * top,
         noise,
-        log_normal(1e-3, 0.2, noise),
+        known.log_normal(1e-3, 0.2, noise),
     )
-    assert scored(part, flow, nothing).nll_bits_per_dim == pytest.approx(-math.log2(EMPTY), rel=1e-5)
+    assert known.scored(part, flow, nothing).nll_bits_per_dim == pytest.approx(
+        -math.log2(known.EMPTY), rel=1e-5
+    )
 
 
 def test_an_imperfect_filling_costs_what_jensen_says(voxels):
     """A flow that fills a little wider than the training does pays the divergence of the two fillings."""
-    part = inductive(voxels, "first_layer", rescale="published")
-    flow = Known(lambda x: torch.pow(10.0, x / 2 - 1.5), 0.0, log_normal(1e-3, 0.3))
-    energies = voxels.dense(np.arange(COUNT), np.zeros(COUNT, dtype=int))
+    part = known.inductive(voxels, "first_layer", rescale="published")
+    flow = known.Known(lambda x: torch.pow(10.0, x / 2 - 1.5), 0.0, known.log_normal(1e-3, 0.3))
+    energies = voxels.dense(np.arange(known.COUNT), np.zeros(known.COUNT, dtype=int))
     divergence = math.log(0.3 / 0.2) + 0.5 * (0.2 / 0.3) ** 2 - 0.5
     cost = (energies == 0).mean() * divergence / math.log(2)
-    found = [score_component(part, flow, voxels, rows=COUNT, seed=seed).nll_bits_per_dim for seed in range(8)]
-    assert np.mean(found) == pytest.approx(bits_of(energies) + cost, abs=4e-3)
+    found = [
+        score_component(part, flow, voxels, rows=known.COUNT, seed=seed).nll_bits_per_dim for seed in range(8)
+    ]
+    assert np.mean(found) == pytest.approx(known.bits_of(energies) + cost, abs=4e-3)
 
 
 @pytest.fixture
@@ -304,20 +211,20 @@ def test_a_score_is_what_the_flow_says_of_the_measured_batches(toy, layer_flow):
 
 def test_the_error_counts_showers_and_not_rows(voxels):
     """Three layers of a shower that are all alike are one observation."""
-    same = store_of([drawn((COUNT, 8), 0)] * 3)
-    expected = nats_of(drawn((COUNT, 8), 0)).sum(axis=1).std() / 8 / math.log(2)
+    same = known.store_of([known.drawn((known.COUNT, 8), 0)] * 3)
+    expected = known.nats_of(known.drawn((known.COUNT, 8), 0)).sum(axis=1).std() / 8 / math.log(2)
     errors = []
     for store, names in ((same, 1), (voxels, 3)):
-        part = layerwise(store, "layers", network="shared")
+        part = known.layerwise(store, "layers", network="shared")
         part.maps.__dict__["maxima"] = torch.full((3,), 200.0, dtype=torch.float64)
         top = 200.001
-        flow = Known(
-            lambda x, top=top: (torch.pow(10.0, 7 * (opened(x, 1e-2) - 1)) - 1e-7) * top,
+        flow = known.Known(
+            lambda x, top=top: (torch.pow(10.0, 7 * (known.opened(x, 1e-2) - 1)) - 1e-7) * top,
             0.0,
-            log_normal(1e-3, 0.2),
+            known.log_normal(1e-3, 0.2),
         )
-        errors.append(scored(part, flow, store).error)
-        assert errors[-1] == pytest.approx(expected / math.sqrt(COUNT * names), rel=0.05)
+        errors.append(known.scored(part, flow, store).error)
+        assert errors[-1] == pytest.approx(expected / math.sqrt(known.COUNT * names), rel=0.05)
     assert errors[0] > 1.6 * errors[1]
 
 
@@ -348,7 +255,7 @@ def test_precision_hardly_matters(toy, layer_flow):
 
 @pytest.mark.parametrize("network", ["per-layer", "shared"])
 def test_convolutional_flows_have_scores(voxels, network):
-    part = layerwise(voxels, "layer_01" if network == "per-layer" else "layers", network=network)
+    part = known.layerwise(voxels, "layer_01" if network == "per-layer" else "layers", network=network)
     found = score_component(part, part.build(), voxels, rows=200, seed=1)
     assert math.isfinite(found.nll_bits_per_dim)
     assert 0 < found.error < 1
@@ -370,3 +277,62 @@ def test_no_rows_are_an_error(toy, layer_flow):
     nothing = toy.store_of(toy.showers(3).select(slice(0, 0)))
     with pytest.raises(DataError, match="no rows"):
         score_component(part, flow, nothing, rows=50, seed=1)
+
+
+@pytest.mark.parametrize("space", ["unit", "absolute"])
+def test_rows_beyond_the_maps_are_no_gain(sums, space):
+    """Clamped rows once counted with the logit's slope at its end, 14 nats better than any other row."""
+    noise = 1e-3
+    part = known.inductive(sums, "layer_energies", voxel_noise=noise, energy_space=space)
+    flow = part.build()
+    plain = known.scored(part, flow, sums)
+    assert plain.outside == 0
+    largest = sums.layer_energies.max(axis=1) if space == "absolute" else sums.layer_energies.sum(axis=1)
+    for count, cut in ((12, np.sort(largest)[-12]), (200, np.sort(largest)[-200])):
+        end = (
+            {"max_layer_energy": cut - 1e-9}
+            if space == "absolute"
+            else {"max_ratio": (cut - 1e-9) / known.INCIDENT}
+        )
+        maps = dataclasses.replace(part.maps, **end)
+        less = dataclasses.replace(part, maps=maps)
+        if count > 0.01 * known.COUNT:
+            with pytest.raises(
+                NumericalError, match=rf"layer_energies: 2\d\d of {known.COUNT} held-out rows lie beyond"
+            ):
+                known.scored(less, flow, sums)
+            continue
+        found = known.scored(less, flow, sums)
+        assert 12 <= found.outside <= 15
+        assert math.isfinite(found.nll_bits_per_dim)
+        draws = torch.Generator().manual_seed(0)
+        volume = less.measured_batch(sums, less.rows(sums), draws)[2]
+        beyond = torch.isneginf(volume)
+        assert beyond.numpy()[np.argsort(largest)[-12:]].all()
+        assert not beyond.numpy()[np.argsort(largest)[:-20]].any()
+
+
+def test_a_layer_above_its_maximum_has_no_density(voxels):
+    part = known.layerwise(voxels, "layer_01")
+    rows = part.rows(voxels)
+    assert torch.isfinite(part.measured_batch(voxels, rows, torch.Generator().manual_seed(0))[2]).all()
+    dense = voxels.dense(rows[:, 0], rows[:, 1]).max(axis=1)
+    cut = float(np.sort(dense)[-10])
+    part.maps.__dict__["maxima"] = torch.full((3,), cut - 2e-3, dtype=torch.float64)
+    volume = part.measured_batch(voxels, rows, torch.Generator().manual_seed(0))[2]
+    assert torch.isneginf(volume).numpy().tolist() == (dense > cut - 1e-3).tolist()
+    part.maps.__dict__["maxima"] = torch.full((3,), 1.0, dtype=torch.float64)
+    flow = part.build()
+    with pytest.raises(NumericalError, match="lie beyond the range that its maps were fitted to"):
+        known.scored(part, flow, voxels)
+
+
+@pytest.mark.parametrize("noise", [1e-3, 0.1, known.LOW])
+def test_no_noise_up_to_the_smallest_hit_makes_a_perfect_flow_better_than_the_showers(sums, noise):
+    part = known.inductive(sums, "layer_energies", voxel_noise=noise, energy_space="absolute")
+    flow = known.Known(
+        lambda x: known.opened(x, 1e-6) * part.maps.max_layer_energy, noise, known.uniform(noise)
+    )
+    found = known.scored(part, flow, sums)
+    energies = sums.layer_energies
+    assert found.nll_bits_per_dim > known.bits_of(energies) - 3 * found.error

@@ -72,6 +72,7 @@ def test_a_missing_folder_is_a_gap(ledger):
 
 def test_a_folder_that_a_killed_driver_left_empty_is_no_trial(ledger):
     ledger.folder(3).mkdir()
+    ledger.folder(4).mkdir()
     assert len(ledger.trials()) == 3
     ledger.add(trial(3))
     assert len(ledger.trials()) == 4
@@ -101,13 +102,65 @@ def test_a_damaged_record_is_told_with_its_file(ledger, name, text, message):
 
 @pytest.mark.parametrize(
     "change",
-    [{"number": 1}, {"status": "done"}, {"objectives": {}}, {"objectives": {"nll_bits_per_dim": 1e999}}],
+    [{"number": 1}, {"objectives": {}}, {"objectives": {"nll_bits_per_dim": 1e999}}],
 )
 def test_a_result_that_contradicts_itself_is_refused(ledger, change):
     path = ledger.folder(0) / "result.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(IntegrityError, match="not the result of trial 0"):
         ledger.result(0)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("trial", {"assignment": "abc"}, "assignment: Input should be an object, found 'abc'"),
+        ("trial", {"epochs": None}, "epochs: Input should be an object, found None"),
+        ("trial", {"epochs": {"a": 0}}, "epochs.a: Input should be greater than or equal to 1, found 0"),
+        ("trial", {"rung": "x"}, "rung: Input should be a valid integer, found 'x'"),
+        (
+            "trial",
+            {"kind": "other"},
+            "kind: Input should be 'baseline', 'search' or 'confirm', found 'other'",
+        ),
+        ("trial", {"number": 7}, "number 7, expected trial 0"),
+        ("trial", {"parent": 99}, "trial 0 cannot come from trial 99, which is no earlier one"),
+        ("trial", {"parent": 0}, "trial 0 cannot come from trial 0, which is no earlier one"),
+        ("trial", {"split": "train"}, "split: Input should be 'validation' or 'test', found 'train'"),
+        ("result", {"status": "done"}, "status: Input should be 'complete', 'pruned', 'failed' or"),
+        ("result", {"objectives": [1.5]}, "objectives: Input should be an object, found"),
+        ("result", {"objectives": {"nll_bits_per_dim": "x"}}, "objectives.nll_bits_per_dim: Input should be"),
+        ("result", {"seconds": "x"}, "seconds: Input should be a valid number, found 'x'"),
+    ],
+)
+def test_a_record_that_was_changed_by_hand_is_told_with_its_field(ledger, name, change, message):
+    path = ledger.folder(0) / f"{name}.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(IntegrityError) as caught:
+        Ledger(ledger.output).table()
+    assert caught.value.message.startswith(f"{path}: {message}")
+    assert caught.value.hint
+
+
+def test_records_of_before_are_read_but_a_repetition_needs_its_split(ledger):
+    path = ledger.folder(0) / "trial.json"
+    value = json.loads(path.read_text())
+    del value["split"]
+    path.write_text(json.dumps(value))
+    assert ledger.trials()[0].split == "validation"
+    path.write_text(json.dumps(value | {"kind": "confirm"}))
+    with pytest.raises(IntegrityError, match="keys that are missing or unknown: split"):
+        ledger.trials()
+
+
+def test_whose_directory_it_is_can_be_asked_without_taking_it(tmp_path):
+    ledger = Ledger(tmp_path / "tuned")
+    assert not ledger.is_of({"seed": 1})
+    assert not ledger.output.exists()
+    ledger.claim({"seed": 1, "data": "d"})
+    assert ledger.is_of({"seed": 1})
+    with pytest.raises(StorageError, match="another campaign; seed: it has 1, here 2"):
+        ledger.is_of({"seed": 2})
 
 
 def test_sessions_count_their_longest_line_and_torn_lines_nothing(ledger):

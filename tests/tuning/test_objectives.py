@@ -12,15 +12,17 @@ import torch
 from pydantic import TypeAdapter
 
 from caloray.config import RunConfig
-from caloray.errors import ConfigError, NumericalError
+from caloray.errors import CaloRayError, ConfigError, InterruptedRunError, NumericalError
 from caloray.evaluation.results import Results
 from caloray.io.source import open_source
 from caloray.training.score import score_component
 from caloray.tuning import objectives
 from caloray.tuning.generated import FirstShowers, TrainedTrial, evaluate_trial, whole_model
 from caloray.tuning.objective_settings import Objective
-from caloray.tuning.objectives import measure, needs_showers, objective_names
+from caloray.tuning.objectives import measure
+from caloray.tuning.readiness import require_ready
 from caloray.tuning.sampling_time import calls_per_shower, time_component
+from caloray.tuning.settings import TuneConfig
 
 SHOWERS = 150
 
@@ -63,15 +65,6 @@ def trial(toy, shards, tmp_path_factory):
         return TrainedTrial(run, toy.GEOMETRY, toy.statistics(), weights, **made)
 
     return make
-
-
-def test_names_follow_the_settings():
-    wanted = objective({"kind": "nll"}, {"kind": "ms_per_shower"}, {"kind": "metric", "name": "auc_trees"})
-    assert objective_names(wanted) == ("nll_bits_per_dim", "ms_per_shower", "auc/high/trees")
-    assert needs_showers(wanted)
-    assert not needs_showers(wanted[:2])
-    term = {"weight": 2.0, "of": {"kind": "metric", "name": "fpd"}}
-    assert needs_showers(objective({"kind": "weighted", "terms": [term]}))
 
 
 def test_the_likelihood_of_one_component_is_its_score(trial):
@@ -143,7 +136,7 @@ def test_metrics_of_generated_showers(trial):
     assert 0.5 < found.values["auc/high/trees"] <= 1
     terms = found.facts["terms"]
     assert found.values["weighted"] == pytest.approx(
-        2.0 * found.values["separation_mean"] + 0.5 * terms["nll_bits_per_dim"]
+        2.0 * found.values["separation_mean"] + 0.5 * terms[1]["value"]
     )
     assert found.facts["showers"]["reference"] == found.facts["showers"]["generated"] == 100
 
@@ -257,3 +250,67 @@ def test_the_first_showers_of_a_split(shards):
     assert some.n_showers == 70
     assert FirstShowers(whole, 10_000).n_showers == SHOWERS
     assert some.digest != FirstShowers(whole, 71).digest
+
+
+def test_a_stop_between_two_stages_of_measuring(trial):
+    stages: list[int] = []
+
+    def stop() -> None:
+        stages.append(len(stages))
+        if len(stages) == 2:
+            raise InterruptedRunError("the time is over")
+
+    with pytest.raises(InterruptedRunError):
+        measure(objective({"kind": "nll", "rows": 50}, {"kind": "ms_per_shower"}), trial(check=stop))
+    assert stages == [0, 1]
+
+
+def ready(trial, shards, toy, wanted: dict[str, Any], **changes: Any) -> None:
+    """Ask for readiness with one objective, a component and a range."""
+    trained = trial()
+    settings = TuneConfig.model_validate(
+        {
+            "name": "toy",
+            "config": "none.yaml",
+            "output": "out",
+            "components": ["first_layer"],
+            "space": {"scheme.flows.first_layer.blocks": {"int": [1, 3]}},
+            "objective": wanted,
+            **changes,
+        }
+    )
+    require_ready(settings, trained.run, toy.GEOMETRY, toy.statistics(), shards)
+
+
+def test_what_no_trial_could_get_over_is_found_before_the_first(trial, shards, toy, tmp_path):
+    ready(trial, shards, toy, {"kind": "nll"})
+    every = {"components": ["layer_energies", "first_layer", "next_layer"]}
+    ready(trial, shards, toy, {"kind": "metric", "name": "separation/e_ratio"}, **every)
+    with pytest.raises(ConfigError, match="separation/nonsense: the evaluation of these showers does not"):
+        ready(trial, shards, toy, {"kind": "metric", "name": "separation/nonsense"}, **every)
+    with pytest.raises(ConfigError, match="a whole shower also needs layer_energies, next_layer"):
+        ready(trial, shards, toy, {"kind": "metric", "name": "fpd"})
+    with pytest.raises(CaloRayError, match="nowhere"):
+        ready(trial, shards, toy, {"kind": "metric", "name": "fpd", "bundle": str(tmp_path / "nowhere")})
+    space = {"training.first_layer.warm_start": {"choice": [None, "layer_energies"]}}
+    with pytest.raises(
+        ConfigError, match=r"space\.training\.first_layer\.warm_start at layer_energies: first"
+    ):
+        ready(trial, shards, toy, {"kind": "nll"}, space=space)
+
+
+def test_the_bundle_of_another_scheme_is_found_before_the_first_trial(trial, shards, toy, tmp_path):
+    with whole_model(trial()) as bundle:
+        lent = {"kind": "metric", "name": "fpd", "bundle": str(bundle.path)}
+        ready(trial, shards, toy, lent)
+        space = {"scheme.threshold": {"uniform": [0.5, 3.0]}}
+        with pytest.raises(ConfigError, match=r"space\.scheme\.threshold at .*components of both do not fit"):
+            ready(trial, shards, toy, lent, space=space)
+
+
+def test_the_score_is_taken_where_the_component_was_trained(trial, monkeypatch):
+    judge = objectives._Judge(trial("first_layer"), "validation", None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert judge._device("first_layer").type == "cuda"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert judge._device("first_layer").type == "cpu"

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from caloray.tuning.ledger import Trial, TrialResult
 from caloray.tuning.promotion import promotion
-from caloray.tuning.ranking import best_first, crowding, pareto_front, pareto_ranks
+from caloray.tuning.ranking import best_first, best_trials, crowding, pareto_front, pareto_ranks
 
 NAMES = ("a", "b")
 POINTS = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=12)
@@ -91,3 +91,25 @@ def test_several_objectives_promote_from_the_front():
     trials = [searched(n) for n in range(9)]
     results = {n: complete(n, *value) for n, value in enumerate(values)}
     assert promotion(trials, results, NAMES, 2, 3) == (0, 1)
+
+
+def test_the_best_of_a_front_is_that_of_the_first_objective():
+    values = [(3.0, 1.0), (1.0, 3.0), (2.0, 2.0), (0.5, 9.0), (0.6, 9.5)]
+    trials = [searched(n) for n in range(5)]
+    results = {n: complete(n, *value) for n, value in enumerate(values)}
+    assert [trial.number for trial in best_trials(trials, results, NAMES)] == [3, 1, 2, 0, 4]
+    assert [trial.number for trial in best_trials(trials, results, NAMES[:1])] == [3, 4, 1, 2, 0]
+
+
+def test_a_generation_counts_when_all_its_members_have_ended():
+    trials = [searched(n) for n in range(3)] + [searched(3 + n, 1, n) for n in range(3)]
+    results = {n: complete(n, float(n)) for n in range(3)} | {
+        3: complete(3, 9.0),
+        4: TrialResult(4, "failed"),
+    }
+    names = NAMES[:1]
+    assert [one.number for one in best_trials(trials, results, names, 3)] == [0, 1, 2]
+    assert [one.number for one in best_trials(trials, results, names)] == [3, 0, 1, 2]
+    results[5] = complete(5, 8.0)
+    assert [one.number for one in best_trials(trials, results, names, 3)][:2] == [5, 3]
+    assert [one.number for one in best_trials(trials[:2], results, names, 3)] == [0, 1]

@@ -82,9 +82,22 @@ def test_trials_that_run_or_came_to_nothing_are_told(kind):
         results[number] = TrialResult(number, status)
     del results[6], results[7]
     states = [one.state for one in observations(trials, results, NAME, 8)]
-    assert [states[i] for i in range(3, 8)] == ["failed", "pruned", "failed", "running", "running"]
+    assert [states[i] for i in range(3, 8)] == ["bad", "bad", "bad", "running", "running"]
     found = searcher(kind).suggest(20, trials, results)
     assert set(found) == set(SPACE)
+
+
+@pytest.mark.parametrize("kind", ["optuna", "bohb"])
+@pytest.mark.parametrize("status", ["stopped", "failed", "pruned"])
+def test_settings_that_end_without_objectives_are_avoided(kind, status):
+    """The loss falls towards the half of the range that comes to nothing; who ignores that ends up there."""
+    found, trials, results = searcher(kind), [], {}
+    for number in range(60):
+        trials.append(trial(number, found.suggest(number, trials, results)))
+        value = trials[-1].assignment
+        done = TrialResult(number, "complete", {"loss": float(loss(value))})
+        results[number] = TrialResult(number, status) if value["x"] > 0 else done
+    assert sum(one.assignment["x"] > 0 for one in trials[20:]) < 18
 
 
 @pytest.mark.parametrize("startup", [2, 30])

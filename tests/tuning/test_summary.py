@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from scipy import stats
 from caloray.config import load_config
 from caloray.tuning.confirmation import difference, mean_error
 from caloray.tuning.ledger import Ledger, Trial, TrialResult
+from caloray.tuning.limits import Spent
 from caloray.tuning.resolve import run_of
 from caloray.tuning.summary import summarise
 
@@ -101,7 +104,7 @@ def test_the_best_config_trains_what_was_best(campaign, tmp_path):
     wanted = run_of(settings, best["assignment"])
     assert found.scheme == wanted.scheme
     assert found.training_of("next_layer") == wanted.training_of("next_layer")
-    assert found.data == wanted.data
+    assert found.data.files == tuple(path.absolute() for path in wanted.data.files)
     assert found.output == settings.output / "best" / "run"
     assert found.name == "toy-best"
     assert summary.best_yaml.startswith(f"# The best settings of the campaign toy: trial {best['number']}, ")
@@ -111,8 +114,10 @@ def test_the_best_config_trains_what_was_best(campaign, tmp_path):
 def test_repetitions_are_compared_seed_by_seed_and_with_welch(campaign):
     _, summary = campaign
     best, baseline = summary.data["confirm"]["groups"]
-    assert (best["label"], baseline["label"]) == ("best", "baseline")
-    assert best["seeds"] == baseline["seeds"] == [1, 2, 3]
+    assert (best["label"], baseline["label"]) == (f"trial {summary.data['best']}", "baseline")
+    assert summary.data["chosen"] == summary.data["best"]
+    assert not summary.data["confirm"]["refuted"]
+    assert best["seeds"] == baseline["seeds"] == [2, 3, 4]
     one, other = (group["objectives"][NLL]["values"] for group in (best, baseline))
     found = best["objectives"][NLL]["difference"]
     test = stats.ttest_ind(one, other, equal_var=False)
@@ -121,6 +126,7 @@ def test_repetitions_are_compared_seed_by_seed_and_with_welch(campaign):
     assert found["paired"][0] == pytest.approx(np.mean(np.subtract(one, other)))
     assert found["paired"][1] == pytest.approx(stats.sem(np.subtract(one, other)))
     assert found["words"].startswith("The gain is told from noise")
+    assert found["told"]
     assert baseline["objectives"][NLL]["difference"] is None
 
 
@@ -208,3 +214,87 @@ def test_searched_epochs_make_rungs_shares(made_up, tmp_path):
     rows = summarise(settings).data["trials"]
     assert [row["level"] for row in rows] == ["1/3 of the epochs", "1/3 of the epochs", "all epochs"]
     assert [row["full"] for row in rows] == [False, False, True]
+
+
+def repeated(made_up, folder: Path, **changes: Any) -> Any:
+    """Two searched trials, and repetitions of both and of the baseline on the test split."""
+    settings = made_up.settings_of(folder / "out", fidelity={"kind": "whole"}, **changes)
+    ledger, epochs = Ledger(settings.output), {"next_layer": 40}
+    assignments = [{name: one.at(share) for name, one in settings.space.items()} for share in (0.3, 0.6)]
+    for i, (assignment, value) in enumerate(zip(assignments, (1.0, 0.9), strict=True)):
+        ledger.add(Trial(i, "search", assignment, 1, epochs, "d"))
+        ledger.finish(TrialResult(i, "complete", {NLL: value}))
+    return settings, ledger, assignments
+
+
+def repeat(ledger: Ledger, assignment: dict[str, Any], values: list[float], **other: Any) -> None:
+    for seed, value in enumerate(values, start=2):
+        number = len(ledger.trials())
+        fields = {"epochs": {"next_layer": 40}, "split": "test"} | other
+        ledger.add(Trial(number, "confirm", assignment, seed, digest="d", **fields))
+        ledger.finish(TrialResult(number, "complete", {NLL: value}))
+
+
+def test_settings_that_the_repetitions_refute_say_so_themselves(made_up, tmp_path):
+    settings, ledger, (_, best) = repeated(made_up, tmp_path)
+    repeat(ledger, best, [1.20, 1.21, 1.22])
+    repeat(ledger, {}, [1.00, 1.01, 1.02])
+    summary = summarise(settings)
+    assert summary.data["confirm"]["refuted"]
+    assert "DO NOT USE: the repetitions say that the run config itself is better." in summary.best_yaml
+    repeat(ledger, {}, [0.1] * 3, split="validation")
+    assert summarise(settings).data["confirm"] == summary.data["confirm"], "another split does not count"
+
+
+def test_of_several_repeated_settings_the_lowest_mean_is_taken(made_up, tmp_path):
+    settings, ledger, (second, first) = repeated(made_up, tmp_path, confirm={"seeds": 3, "top": 2})
+    repeat(ledger, second, [0.80, 0.81, 0.82])
+    repeat(ledger, first, [0.90, 0.91, 0.92])
+    repeat(ledger, {}, [1.00, 1.01, 1.02])
+    summary = summarise(settings).data
+    assert [group["label"] for group in summary["confirm"]["groups"]] == ["trial 1", "trial 0", "baseline"]
+    assert (summary["best"], summary["chosen"]) == (1, 0)
+    assert "the test split has helped to select" in summary["best_yaml"]
+    assert summary["best_yaml"].startswith("# The best settings of the campaign toy: trial 0, ")
+
+
+def test_another_length_of_training_is_told(made_up, tmp_path):
+    settings, ledger, (_, best) = repeated(made_up, tmp_path)
+    repeat(ledger, best, [0.80, 0.81, 0.82], epochs={"next_layer": 80})
+    repeat(ledger, {}, [1.00, 1.01, 1.02])
+    (remark,) = summarise(settings).data["confirm"]["remarks"]
+    assert remark.startswith("Trial 1 trains 80 epochs, the baseline 40: ")
+
+
+def test_a_short_trial_does_not_speak_for_the_full_budget(made_up, tmp_path):
+    settings = made_up.settings_of(tmp_path / "out")
+    ledger = Ledger(settings.output)
+    assignment = {name: one.at(0.5) for name, one in settings.space.items()}
+    ledger.add(Trial(0, "search", assignment, 1, {"next_layer": 4}, "d"))
+    ledger.finish(TrialResult(0, "complete", {NLL: 1.0}))
+    assert "measured after a training of 4 epochs;" in summarise(settings).best_yaml
+
+
+def test_the_address_of_the_tracking_server_stays_out(made_up, tmp_path):
+    """Neither the record nor the run config holds what opens the server."""
+    settings = made_up.settings_of(tmp_path / "out")
+    base = yaml.safe_load(settings.config.read_text())
+    base["tracking"] = {"uri": "https://physicist:geheim@host/x"}
+    path = tmp_path / "secret.yaml"
+    path.write_text(yaml.safe_dump(base))
+    made_up.fill(settings)
+    summary = summarise(settings.model_copy(update={"config": path}))
+    assert summary.best_yaml
+    assert "geheim" not in json.dumps(summary.data)
+    assert "physicist" not in json.dumps(summary.data)
+
+
+def test_gpu_hours_keep_the_price_that_they_had(made_up, tmp_path):
+    settings = made_up.settings_of(tmp_path / "out", trial={"gpus": 1.0})
+    ledger = Ledger(settings.output)
+    for i in range(3):
+        ledger.add(Trial(i, "search", {}, 1, {"next_layer": 4}, "d"))
+    ledger.finish(TrialResult(0, "complete", {NLL: 1.0}, seconds=3600.0, gpu_seconds=900.0))
+    ledger.finish(TrialResult(1, "complete", {NLL: 1.0}, seconds=3600.0))
+    Spent(attempts=1, seconds=1800.0).write(ledger.folder(2))
+    assert summarise(settings).data["budget"]["gpu_hours"]["used"] == pytest.approx(0.25 + 1 + 0.5)

@@ -237,7 +237,9 @@ def test_a_parent_without_checkpoints_cannot_be_continued(bench: Bench) -> None:
 
 
 def test_a_warm_start_from_what_the_trial_does_not_train(bench: Bench) -> None:
-    with pytest.raises(ConfigError, match="starts from the weights of layer_energies, which the trial does"):
+    with pytest.raises(
+        ConfigError, match="starts from the weights of layer_energies, which the trial does not"
+    ):
         bench.carry_out(bench.job(warm_start="layer_energies"))
 
 

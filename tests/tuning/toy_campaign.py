@@ -86,7 +86,7 @@ def fill(settings: TuneConfig, seed: int = 0, *, two: bool = False, gain: float 
     run("search", best, 0, status="open")
     for shift, assignment in ((0.0, {}), (-gain, best)):
         for extra in range(3):
-            run("confirm", assignment, 2, seed=1 + extra, shift=shift)
+            run("confirm", assignment, 2, seed=2 + extra, shift=shift, split="test")
     ledger.note_session("a", 3000.0)
     return ledger
 

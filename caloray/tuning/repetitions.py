@@ -1,0 +1,131 @@
+"""What the repetitions of a campaign say: groups of equal settings with other seeds, against the baseline."""
+
+from __future__ import annotations
+
+__all__ = ["chosen", "confirmed", "refuted"]
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from caloray.tuning.confirmation import difference, mean_error
+from caloray.tuning.ranking import text_of
+
+Row = Mapping[str, Any]
+
+SELECTED = (
+    "Several settings were repeated and the best of them taken, so the {split} split has helped to select: "
+    "what it says of this one is too good by a little."
+)
+LONGER = (
+    "{label} trains {epochs} epochs, the baseline {others}: the comparison is not at the same budget, and "
+    "part of the difference may be the length of the training."
+)
+
+
+def confirmed(
+    rows: Sequence[Row], best: Sequence[Row], split: str, objectives: Sequence[str]
+) -> dict[str, Any] | None:
+    """Groups of repetitions with the same settings, each compared with the baseline's.
+
+    Args:
+        rows: All trials.
+        best: Those of the search, the best first; groups stand in this order, and have their numbers.
+        split: What the repetitions are to be measured on; others are left out.
+        objectives: Names of the objectives.
+
+    Returns:
+        ``split``, ``groups`` (the baseline last), ``chosen`` (number of the search's trial whose settings
+        have the lowest mean of the first objective; None without any), ``refuted`` (whether those are told to
+        be worse than the baseline) and ``remarks``; None where nothing was repeated.
+    """
+    done = [
+        row
+        for row in rows
+        if row["kind"] == "confirm" and row["status"] == "complete" and row["split"] == split
+    ]
+    if not done:
+        return None
+    groups: dict[str, list[Row]] = {}
+    for row in done:
+        groups.setdefault(text_of(row["assignment"]), []).append(row)
+    baseline = groups.pop("{}", [])
+    order = {text_of(row["assignment"]): (place, row["number"]) for place, row in enumerate(best)}
+    keys = sorted(groups, key=lambda key: order.get(key, (len(best), groups[key][0]["number"])))
+    compared = len(keys) * len(objectives)
+    described = []
+    for key in keys:
+        number = order[key][1] if key in order else groups[key][0]["number"]
+        described.append(_group(f"trial {number}", number, groups[key], baseline, objectives, compared))
+    if baseline:
+        described.append(_group("baseline", None, baseline, [], objectives, compared))
+    found: dict[str, Any] = {"split": split, "groups": described, "chosen": None, "refuted": False}
+    known = [group for group in described if group["trial"] is not None]
+    if known:
+        most = max(len(group["seeds"]) for group in known)
+        repeated = [group for group in known if len(group["seeds"]) == most]
+        lowest = min(repeated, key=lambda group: float(group["objectives"][objectives[0]]["mean"]))
+        found |= {"chosen": lowest["trial"], "refuted": _worse(lowest)}
+    return found | {"remarks": _remarks(known, baseline, split)}
+
+
+def chosen(confirm: Mapping[str, Any] | None, best: int | None) -> int | None:
+    """The trial whose settings the campaign ends with: of the repeated ones the best mean, else the best."""
+    return best if confirm is None or confirm["chosen"] is None else int(confirm["chosen"])
+
+
+def refuted(confirm: Mapping[str, Any] | None) -> bool:
+    """Whether the repetitions tell that what was found is worse than the baseline."""
+    return confirm is not None and bool(confirm["refuted"])
+
+
+def _group(
+    label: str,
+    trial: int | None,
+    rows: Sequence[Row],
+    baseline: Sequence[Row],
+    objectives: Sequence[str],
+    compared: int,
+) -> dict[str, Any]:
+    return {
+        "label": label,
+        "baseline": trial is None,
+        "trial": trial,
+        "assignment": rows[0]["assignment"],
+        "epochs": rows[0]["epochs"],
+        "trials": [row["number"] for row in rows],
+        "seeds": [row["seed"] for row in rows],
+        "objectives": {name: _compared(rows, baseline, name, compared) for name in objectives},
+    }
+
+
+def _compared(rows: Sequence[Row], baseline: Sequence[Row], name: str, compared: int) -> dict[str, Any]:
+    values = {int(row["seed"]): float(row["values"][name]) for row in rows}
+    mean, error = mean_error(list(values.values()))
+    found: dict[str, Any] = {
+        "values": list(values.values()),
+        "mean": mean,
+        "error": error,
+        "difference": None,
+    }
+    if baseline:
+        others = {int(row["seed"]): float(row["values"][name]) for row in baseline}
+        found["difference"] = asdict(difference(values, others, compared))
+    return found
+
+
+def _worse(group: Mapping[str, Any]) -> bool:
+    """Told to be worse in something, and better in nothing."""
+    found = [one["difference"] for one in group["objectives"].values() if one["difference"]]
+    told = [one["value"] for one in found if one["told"]]
+    return any(value > 0 for value in told) and not any(value < 0 for value in told)
+
+
+def _remarks(groups: Sequence[Mapping[str, Any]], baseline: Sequence[Row], split: str) -> list[str]:
+    found = [SELECTED.format(split=split)] if len(groups) > 1 else []
+    for group in groups:
+        if baseline and group["epochs"] != baseline[0]["epochs"]:
+            epochs, others = (" + ".join(map(str, one["epochs"].values())) for one in (group, baseline[0]))
+            label = group["label"].capitalize()
+            found.append(LONGER.format(label=label, epochs=epochs, others=others))
+    return found
