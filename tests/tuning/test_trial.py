@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -141,7 +142,8 @@ def test_a_limit_on_memory(bench: Bench) -> None:
     job = bench.job()
     result = bench.carry_out(job, bench.stop(job, memory_gb=0.01))
     assert result.status == "stopped"
-    assert result.reason.startswith("memory limit: 0.")
+    assert re.fullmatch(r"memory limit: \d+\.\d\d GB of 0\.01 GB", result.reason)
+    assert result.peak_memory > 0.01e9
 
 
 def test_an_interrupted_trial_ends_with_the_same_weights(bench: Bench) -> None:
