@@ -22,26 +22,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import psutil
 import yaml
+from process_tree import LOOK_EVERY, Measured, watch
 
 from caloray.training.files import ComponentFolder
 
 SAMPLE = Path(__file__).parents[1] / "data" / "geant4_par04_ds2.hdf5"
-LOOK_EVERY = 0.1
-
-
-@dataclass(frozen=True)
-class Measured:
-    """One command: its exit status, wall-clock seconds, CPU seconds of its whole process tree."""
-
-    status: int
-    wall: float
-    cpu: float
 
 
 def main() -> None:
@@ -120,25 +110,6 @@ def train(config: Path, layers: int, cpus: int) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "caloray", "train", str(config), "--layers", f"0-{layers - 1}"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen([*command, "--set", f"cluster.num_cpus={cpus}"], env=environment)
-
-
-def watch(process: subprocess.Popen[bytes]) -> Measured:
-    """Wait for a command, and look at its processes while they live: Ray's are not its direct children."""
-    began, spent = time.monotonic(), dict[tuple[int, float], float]()
-    parent = psutil.Process(process.pid)
-    while process.poll() is None:
-        try:
-            family = [parent, *parent.children(recursive=True)]
-        except psutil.Error:
-            family = []
-        for member in family:
-            try:
-                times = member.cpu_times()
-                spent[member.pid, member.create_time()] = times.user + times.system
-            except psutil.Error:
-                continue
-        time.sleep(LOOK_EVERY)
-    return Measured(process.returncode, time.monotonic() - began, sum(spent.values()))
 
 
 def ratio(options: argparse.Namespace, scratch: Path) -> dict[str, Any]:

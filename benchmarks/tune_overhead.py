@@ -18,29 +18,18 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-import psutil
 import yaml
+from process_tree import Measured, watch
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = ROOT / "data" / "geant4_par04_ds2.hdf5"
 FEW, SHOWERS = 2, 200
-LOOK_EVERY = 0.1
 SIDES = ("bare", "campaign")
-
-
-@dataclass(frozen=True)
-class Measured:
-    """One command: exit status, wall and CPU seconds of all its processes."""
-
-    status: int
-    wall: float
-    cpu: float
 
 
 def parse() -> argparse.Namespace:
@@ -127,30 +116,14 @@ def command(side: str, scratch: Path, trials: int, concurrent: int) -> list[str]
     return [sys.executable, "-m", "caloray", "tune", str(campaign(scratch, trials, concurrent))]
 
 
-def watch(arguments: list[str], log: Path) -> Measured:
-    """Wait for a command, and look at its processes while they live: Ray's are not its direct children."""
-    began, spent = time.monotonic(), dict[tuple[int, float], float]()
+def carry_out(arguments: list[str], log: Path) -> Measured:
+    """Run a command to its end; a failed one ends the benchmark."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"}
     with log.open("w") as file:
-        process = subprocess.Popen(arguments, env=environment, stdout=file, stderr=subprocess.STDOUT)
-        parent = psutil.Process(process.pid)
-        while process.poll() is None:
-            try:
-                family = [parent, *parent.children(recursive=True)]
-            except psutil.Error:
-                family = []
-            for member in family:
-                try:
-                    times = member.cpu_times()
-                    spent[member.pid, member.create_time()] = times.user + times.system
-                except psutil.Error:
-                    continue
-            time.sleep(LOOK_EVERY)
-    if process.returncode:
-        raise SystemExit(
-            f"{' '.join(arguments)}: exit status {process.returncode}\n{log.read_text()[-2000:]}"
-        )
-    return Measured(process.returncode, time.monotonic() - began, sum(spent.values()))
+        run = watch(subprocess.Popen(arguments, env=environment, stdout=file, stderr=subprocess.STDOUT))
+    if run.status:
+        raise SystemExit(f"{' '.join(arguments)}: exit status {run.status}\n{log.read_text()[-2000:]}")
+    return run
 
 
 def own_seconds(output: Path) -> float:
@@ -167,7 +140,7 @@ def measure(scratch: Path, trials: int, concurrent: int) -> dict[str, Any]:
     found: dict[str, Any] = {"load": os.getloadavg()[0]}
     for side in SIDES:
         runs = {
-            count: watch(command(side, scratch, count, concurrent), scratch / f"{side}.log")
+            count: carry_out(command(side, scratch, count, concurrent), scratch / f"{side}.log")
             for count in (FEW, trials)
         }
         less, more = runs[FEW], runs[trials]

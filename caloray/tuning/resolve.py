@@ -14,7 +14,6 @@ __all__ = [
     "run_of_trial",
     "rung_shares",
     "trial_digest",
-    "vary",
     "with_epochs",
 ]
 
@@ -122,34 +121,21 @@ def rung_shares(settings: TuneConfig, full: int) -> tuple[float, ...]:
 
 
 def run_of(
-    settings: TuneConfig, assignment: Mapping[str, Any], share: float = 1.0, seed: int | None = None
+    settings: TuneConfig, base: RunConfig, assignment: Mapping[str, Any], share: float = 1.0
 ) -> RunConfig:
     """The run config with searched values, and every component's epochs shortened to ``share``.
 
     Args:
         settings: The campaign.
+        base: The run config that it searches around.
         assignment: Dotted field -> value.
         share: Of the full epochs, above 0 and up to 1.
-        seed: The run's seed; None: as assigned, or the run config's own.
 
     Raises:
         ValidationError: The run config refuses a value (pydantic's error).
-        ConfigError: The run config cannot be read.
     """
-    return vary(settings, base_run(settings), assignment, share, seed)
-
-
-def vary(
-    settings: TuneConfig,
-    base: RunConfig,
-    assignment: Mapping[str, Any],
-    share: float = 1.0,
-    seed: int | None = None,
-) -> RunConfig:
-    """:func:`run_of` for a run config that is read already."""
     run = assigned(base, assignment)
-    components = component_names(settings, run)
-    return with_epochs(settings, run, epochs_of(run, components, share), run.seed if seed is None else seed)
+    return with_epochs(settings, run, epochs_of(run, component_names(settings, run), share), run.seed)
 
 
 def run_of_trial(settings: TuneConfig, trial: Trial, base: RunConfig | None = None) -> RunConfig:

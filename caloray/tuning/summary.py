@@ -19,7 +19,7 @@ from caloray.tuning.ledger import Ledger, Trial, TrialResult
 from caloray.tuning.limits import Spent
 from caloray.tuning.ranking import best_trials, pareto_front, text_of
 from caloray.tuning.repetitions import chosen, confirmed
-from caloray.tuning.resolve import base_run, component_names, vary
+from caloray.tuning.resolve import base_run, component_names, run_of
 from caloray.tuning.settings import PopulationFidelity, TuneConfig
 from caloray.tuning.space import Parameter
 
@@ -105,7 +105,7 @@ def summarise(settings: TuneConfig) -> TuningSummary:
 
 
 def _row(settings: TuneConfig, base: RunConfig, trial: Trial, result: TrialResult | None) -> dict[str, Any]:
-    whole = vary(settings, base, trial.assignment)
+    whole = run_of(settings, base, trial.assignment)
     full = {name: whole.training_of(name).epochs for name in trial.epochs}
     row = asdict(trial) | {
         "level": _level(trial.epochs, full, scaled=_scaled(settings)),

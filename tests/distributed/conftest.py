@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,3 +156,15 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Toy:
 def _data(folder: Path) -> IngestConfig:
     (folder / "empty" / "shards").mkdir(parents=True)
     return Toy(folder).config(folder / "empty").data
+
+
+@pytest.fixture(scope="module")
+def tuning() -> Any:
+    """The module ``tune_toy``."""
+    spec = importlib.util.spec_from_file_location("tune_toy", Path(__file__).with_name("tune_toy.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["tune_toy"] = module
+    spec.loader.exec_module(module)
+    return module

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import signal
-import sys
 import threading
 import time
 from pathlib import Path
@@ -19,28 +17,6 @@ from caloray.errors import ConfigError, InterruptedRunError, StorageError
 from caloray.tuning.ledger import Ledger
 
 pytestmark = pytest.mark.ray
-RATE = "training.first_layer.schedule.max_lr"
-
-
-@pytest.fixture(scope="module")
-def tuning() -> Any:
-    """The module ``tune_toy``."""
-    spec = importlib.util.spec_from_file_location("tune_toy", Path(__file__).with_name("tune_toy.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["tune_toy"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-def carry_out(settings: Any) -> Ledger:
-    from caloray.distributed.session import connect
-    from caloray.distributed.tune import run_tuning
-
-    with connect(settings.cluster) as session:
-        run_tuning(settings, session)
-    return Ledger(settings.output)
 
 
 def kill_at_step(ledger: Ledger, number: int, step: int, times: int) -> threading.Thread:
@@ -72,7 +48,7 @@ def test_trials_side_by_side(
     """Confirmed, finished, and silent; the same call again finds everything done."""
     finish = {"confirm": {"seeds": 2, "split": "test"}, "finish": {"bundle": True}}
     settings = tuning.settings(toy, tmp_path, **finish)
-    ledger = carry_out(settings)
+    ledger = tuning.carry_out(settings)
     results = ledger.results()
     kinds = [trial.kind for trial in ledger.trials()]
     assert kinds == ["baseline", *["search"] * 3, *["confirm"] * 4]
@@ -96,11 +72,11 @@ def test_trials_side_by_side(
     assert made.read_bytes() == kept.read_bytes(), "what the best trial trained is taken over"
     assert (output / "best" / "run" / "bundle" / "bundle.json").is_file()
     began = time.monotonic()
-    assert carry_out(settings).results() == results
+    assert tuning.carry_out(settings).results() == results
     assert time.monotonic() - began < 60
     other = settings.model_copy(update={"seed": 7})
     with pytest.raises(StorageError, match="holds the trials of another campaign; seed: it has 1, here 7"):
-        carry_out(other)
+        tuning.carry_out(other)
 
 
 def test_nan_is_pruned_and_the_others_go_on(
@@ -110,7 +86,7 @@ def test_nan_is_pruned_and_the_others_go_on(
     schedule = {"training.first_layer.schedule": {"kind": "constant"}, "training.first_layer.epochs": 2}
     grid = {"kind": "grid"}
     settings = tuning.settings(toy, tmp_path, space=space, set=schedule, search=grid, budget={})
-    results = carry_out(settings).results()
+    results = tuning.carry_out(settings).results()
     assert [results[n].status for n in range(3)] == ["complete", "complete", "pruned"]
     assert results[2].reason.startswith("CR-400 component first_layer: ")
     assert results[2].attempts == 1, "a loss that is not finite is no accident"
@@ -121,18 +97,18 @@ def test_limits_and_an_impossible_trial_reach_the_campaign(
 ) -> None:
     """A limit is the trial's own matter, and the others go on; what can never be done ends the campaign."""
     small = {"budget": {"trials": 1}, "trial": {"memory_gb": 0.01}}
-    results = carry_out(tuning.settings(toy, tmp_path / "memory", **small)).results()
+    results = tuning.carry_out(tuning.settings(toy, tmp_path / "memory", **small)).results()
     assert [result.status for result in results.values()] == ["stopped", "stopped"]
     assert results[0].reason.startswith("memory limit: 0.")
     short = {"set": {"training.first_layer.epochs": 3000}, "budget": {"trials": 1}}
     short |= {"trial": {"minutes": 0.05}}
-    results = carry_out(tuning.settings(toy, tmp_path / "time", **short)).results()
+    results = tuning.carry_out(tuning.settings(toy, tmp_path / "time", **short)).results()
     assert {result.status for result in results.values()} == {"stopped"}
     assert results[0].reason.startswith("time limit: ")
     lost = {"set": {"training.first_layer.warm_start": "layer_energies"}, "budget": {"trials": 1}}
     settings = tuning.settings(toy, tmp_path / "lost", **lost)
     with pytest.raises(ConfigError, match="starts from the weights of layer_energies, which the trial does"):
-        carry_out(settings)
+        tuning.carry_out(settings)
     assert Ledger(settings.output).trials() == []
 
 
@@ -143,11 +119,11 @@ def test_a_larger_budget_after_the_bundle(
     """A better trial takes the place of the earlier best, in the bundle as well."""
     changes = {"finish": {"bundle": True}, "confirm": None}
     settings = tuning.settings(toy, tmp_path, budget={"trials": 1}, **changes)
-    carry_out(settings)
+    tuning.carry_out(settings)
     folder = settings.output / "best" / "run" / "components" / "first_layer"
     before = (folder / "identity.json").read_text()
     made = tuning.settings(toy, tmp_path, budget={"trials": 6}, **changes)
-    results = carry_out(made).results()
+    results = tuning.carry_out(made).results()
     best = min(
         (number for number in results if number), key=lambda n: results[n].objectives["nll_bits_per_dim"]
     )
@@ -168,7 +144,7 @@ def test_a_killed_worker_goes_on_and_one_that_always_dies_is_on_record(
     ledger = Ledger(settings.output)
     once = kill_at_step(ledger, 0, step=2, times=1)
     always = kill_at_step(ledger, 1, step=1, times=2)
-    results = carry_out(settings).results()
+    results = tuning.carry_out(settings).results()
     once.join()
     always.join()
     assert results[0].status == "complete"
@@ -201,7 +177,7 @@ def test_a_stop_keeps_everything(ray_cluster: ModuleType, toy: Any, tuning: Any,
     begun = ledger.trials()
     assert begun
     assert not ledger.results()
-    ended = carry_out(settings)
+    ended = tuning.carry_out(settings)
     assert ended.trials()[: len(begun)] == begun
     assert {result.status for result in ended.results().values()} == {"complete"}
 
@@ -233,12 +209,12 @@ def test_the_end_of_the_hours_stops_the_search(
     assert {trial.kind for trial in left} == {"search"}
     assert [trial.kind for trial in trials if trial.kind == "confirm"] == ["confirm"] * 2
     later[0] = 0.0
-    assert carry_out(settings).trials() == trials
+    assert tuning.carry_out(settings).trials() == trials
 
 
 @pytest.mark.slow
 def test_data_parallel_trials(ray_cluster: ModuleType, toy: Any, tuning: Any, tmp_path: Path) -> None:
     changes = {"budget": {"trials": 1}, "trial": {"cpus": 0.5, "workers": 2, "retries": 1}}
     settings = tuning.settings(toy, tmp_path, **changes)
-    results = carry_out(settings).results()
+    results = tuning.carry_out(settings).results()
     assert [results[n].status for n in range(2)] == ["complete", "complete"], results

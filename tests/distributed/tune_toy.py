@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from caloray.tuning.ledger import Ledger
 from caloray.tuning.settings import TuneConfig, load_tuning
 
 
@@ -39,3 +40,13 @@ def campaign(toy: Any, folder: Path, **changes: Any) -> Path:
 def settings(toy: Any, folder: Path, **changes: Any) -> TuneConfig:
     """The same, read."""
     return load_tuning(campaign(toy, folder, **changes))
+
+
+def carry_out(settings: TuneConfig) -> Ledger:
+    """The whole campaign, on the cluster that runs."""
+    from caloray.distributed.session import connect
+    from caloray.distributed.tune import run_tuning
+
+    with connect(settings.cluster) as session:
+        run_tuning(settings, session)
+    return Ledger(settings.output)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ import yaml
 from caloray.geometry import load_geometry
 from caloray.io.challenge import write_challenge
 from caloray.showers import Showers
-from caloray.tuning.ledger import Ledger
+from caloray.tuning.ledger import Ledger, Trial
 
 pytestmark = [pytest.mark.faults, pytest.mark.ray, pytest.mark.slow]
 GEOMETRY = "kind: cylindrical\nlayers:\n  - {ids: 0-2, alpha: 4, r: {bins: 3, width: 5}}\n"
@@ -106,6 +108,78 @@ def children(output: Path) -> list[Any]:
     client = mlflow.tracking.MlflowClient(f"sqlite:///{output / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("caloray")
     return list(client.search_runs([experiment.experiment_id]))
+
+
+def busy(output: Path, least: int) -> bool:
+    """Whether so many trials have ended, and two have a checkpoint and no result."""
+    if not output.exists():
+        return False
+    ledger = Ledger(output)
+    results = ledger.results()
+    begun = [
+        trial
+        for trial in ledger.trials()
+        if trial.number not in results
+        and any(ledger.folder(trial.number).glob("components/*/checkpoints/step-*"))
+    ]
+    return len(results) >= least and len(begun) == 2
+
+
+def test_kill_9_twice_while_halving_with_two_at_work(start: Start, tmp_path: Path) -> None:
+    """Each configuration once on its rung, with the likelihood that it has when nobody is killed."""
+    halving = (
+        "fidelity.kind=halving",
+        "fidelity.min_epochs=20",
+        "fidelity.factor=3",
+        "search={kind: grid}",
+        "space={training.first_layer.schedule.max_lr: {log_uniform: [1e-4, 1e-2], grid: 6}}",
+        "budget={}",
+        "trial.concurrent=2",
+    )
+    out = tmp_path / "out"
+    before: list[Trial] = []
+    for least in (0, 2):
+        process = start(*halving)
+        wait_for(partial(busy, out, least), process)
+        process.kill()
+        assert process.wait(30) == -signal.SIGKILL
+        trials = Ledger(out).trials()
+        assert trials[: len(before)] == before
+        before = trials
+    last = start(*halving)
+    _, complaints = last.communicate(timeout=400)
+    assert last.returncode == 0, complaints
+    ledger = Ledger(out)
+    trials, results = ledger.trials(), ledger.results()
+    assert sorted(results) == [trial.number for trial in trials] == list(range(len(trials)))
+    assert {result.status for result in results.values()} == {"complete"}
+    assert sum(result.attempts > 1 for result in results.values()) >= 2, "nobody was at work"
+    rungs = Counter(trial.rung for trial in trials if trial.kind == "search")
+    assert rungs[0] == 6
+    assert rungs[1] >= 2, "a third, and at most one more that led at its time"
+    once = Counter((json.dumps(trial.assignment), trial.rung, trial.kind) for trial in trials)
+    assert set(once.values()) == {1}
+    names = Counter(run.info.run_name for run in children(out))
+    assert names == Counter(["killed", *(f"trial-{trial.number:04d}" for trial in trials)])
+    assert {run.info.status for run in children(out)} == {"FINISHED"}
+    undisturbed = start(*halving, f"output={tmp_path / 'undisturbed'}", "tracking.enabled=false")
+    _, complaints = undisturbed.communicate(timeout=400)
+    assert undisturbed.returncode == 0, complaints
+    other = Ledger(tmp_path / "undisturbed")
+    assert first_rung(other) == first_rung(ledger)
+
+
+def first_rung(ledger: Ledger) -> dict[str, Any]:
+    """Weights and objectives of each configuration after its short training."""
+    results = ledger.results()
+    return {
+        json.dumps(trial.assignment): (
+            results[trial.number].facts["components"],
+            results[trial.number].objectives,
+        )
+        for trial in ledger.trials()
+        if trial.kind == "search" and trial.rung == 0
+    }
 
 
 def test_kill_9_and_sigterm_with_trials_at_work(start: Start, tmp_path: Path) -> None:

@@ -44,7 +44,10 @@ def test_every_trial_has_a_schedule_of_its_own_length(path):
     assert len(shares) > 1
     assert all(share * full >= 3 for share in shares)
     for share in shares:
-        assert run_of(settings, {}, share).training_of(settings.components[0]).schedule.kind == "onecycle"
+        assert (
+            run_of(settings, base_run(settings), {}, share).training_of(settings.components[0]).schedule.kind
+            == "onecycle"
+        )
 
 
 def test_what_the_user_named_is_searched():

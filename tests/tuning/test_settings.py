@@ -43,7 +43,9 @@ def test_one_layer_of_a_group_is_searched_with_the_groups_other_settings(campaig
     run = {"scheme": {"kind": "layerwise"}, "training": {"layer": {"epochs": 4, "clip": 3.0}}}
     space = {"training.layer_07.batch": {"int": [64, 128]}, "training.layer.clip": {"uniform": [1.0, 2.0]}}
     settings = load_tuning(campaign(run=run, components=["layer_07"], space=space))
-    tried = run_of(settings, {"training.layer_07.batch": 64, "training.layer.clip": 1.5}, share=0.5)
+    tried = run_of(
+        settings, base_run(settings), {"training.layer_07.batch": 64, "training.layer.clip": 1.5}, share=0.5
+    )
     section = tried.training_of("layer_07")
     assert (section.batch, section.clip, section.epochs) == (64, 1.5, 2)
     assert tried.training_of("layer_08").batch == base_run(settings).training_of("layer_08").batch
@@ -87,9 +89,13 @@ def test_milestones_move_with_the_rung(load):
     schedule = {"kind": "multistep", "milestones": [6, 12]}
     common = {"set": {"training.next_layer.schedule": schedule}, "space": {BINS: {"int": [4, 8]}}}
     halved = load(**common, fidelity={"kind": "halving", "min_epochs": 6})
-    assert run_of(halved, {BINS: 4}, share=1 / 3).training_of("next_layer").schedule.milestones == (2, 4)
+    assert run_of(halved, base_run(halved), {BINS: 4}, share=1 / 3).training_of(
+        "next_layer"
+    ).schedule.milestones == (2, 4)
     continued = load(**common, fidelity={"kind": "asha", "min_epochs": 6})
-    assert run_of(continued, {BINS: 4}, share=1 / 3).training_of("next_layer").schedule.milestones == (6, 12)
+    assert run_of(continued, base_run(continued), {BINS: 4}, share=1 / 3).training_of(
+        "next_layer"
+    ).schedule.milestones == (6, 12)
 
 
 def test_short_names_of_metrics(load):

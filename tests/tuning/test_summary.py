@@ -17,7 +17,7 @@ from caloray.config import load_config
 from caloray.tuning.confirmation import difference, mean_error
 from caloray.tuning.ledger import Ledger, Trial, TrialResult
 from caloray.tuning.limits import Spent
-from caloray.tuning.resolve import run_of
+from caloray.tuning.resolve import base_run, run_of
 from caloray.tuning.summary import summarise
 
 NLL = "nll_bits_per_dim"
@@ -101,7 +101,7 @@ def test_the_best_config_trains_what_was_best(campaign, tmp_path):
     (tmp_path / "best.yaml").write_text(summary.best_yaml)
     found = load_config(tmp_path / "best.yaml")
     best = next(row for row in summary.data["trials"] if row["number"] == summary.data["best"])
-    wanted = run_of(settings, best["assignment"])
+    wanted = run_of(settings, base_run(settings), best["assignment"])
     assert found.scheme == wanted.scheme
     assert found.training_of("next_layer") == wanted.training_of("next_layer")
     assert found.data.files == tuple(path.absolute() for path in wanted.data.files)

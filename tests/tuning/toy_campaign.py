@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from caloray.tuning.ledger import Ledger, Trial, TrialResult
-from caloray.tuning.resolve import base_run, run_of
+from caloray.tuning.resolve import base_run
 from caloray.tuning.settings import TuneConfig
 
 DEMO = Path(__file__).parents[2] / "configs" / "demo.yaml"
@@ -101,4 +101,4 @@ def _promote(shown: list[Any], run: Any, ledger: Ledger, names: tuple[str, ...])
     return min(shown, key=lambda item: item[0])[2]
 
 
-__all__ = ["DEMO", "SPACE", "base_run", "fill", "run_of", "settings_of"]
+__all__ = ["DEMO", "SPACE", "base_run", "fill", "settings_of"]
