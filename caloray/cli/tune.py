@@ -112,14 +112,14 @@ def status(directory: Directory, *, as_json: AsJson = False) -> None:
     from caloray.tuning.summary import summarise
 
     settings = read_campaign(directory)
-    rows = Ledger(directory).table()
-    facts = _standing(settings, rows)
+    rows, summary = Ledger(directory).table(), summarise(settings).data
+    facts = _standing(settings, rows, summary)
     if as_json:
         print_json({name.replace(" ", "_"): value for name, value in facts.items()} | {"trials": rows})
         return
     _tell(facts, as_json=False)
     columns = ("number", "kind", "rung", "status", *settings.objective_names, "seconds", *settings.space)
-    labels = Campaign(summarise(settings).data).labels
+    labels = Campaign(summary).labels
     head = [labels.get(name, name) for name in columns]
     print_table(head, [[_cell(row.get(name)) for name in columns] for row in rows])
 
@@ -129,7 +129,7 @@ def _show_result(settings: TuneConfig, *, as_json: bool) -> None:
     from caloray.tuning.summary import summarise
 
     summary = summarise(settings).data
-    facts = _standing(settings, Ledger(settings.output).table())
+    facts = _standing(settings, Ledger(settings.output).table(), summary)
     facts |= {
         "table": str(settings.output / "trials.csv"),
         "report": str(settings.output / "report.html"),
@@ -138,16 +138,18 @@ def _show_result(settings: TuneConfig, *, as_json: bool) -> None:
     }
     if as_json:
         found = {name.replace(" ", "_"): value for name, value in facts.items()}
-        print_json(found | {"confirm": summary["confirm"]})
+        print_json(found | {name: summary[name] for name in ("confirm", "unbeaten", "remarks")})
         return
     _tell({name: value for name, value in facts.items() if value is not None}, as_json=False)
+    for remark in summary["remarks"]:
+        say(remark)
     _show_confirmation(summary["confirm"])
 
 
 def _bundle(settings: TuneConfig, summary: dict[str, Any]) -> str | None:
-    from caloray.tuning.repetitions import refuted
+    from caloray.tuning.repetitions import no_bundle
 
-    made = settings.finish.bundle and not refuted(summary["confirm"])
+    made = settings.finish.bundle and not no_bundle(summary)
     return str(settings.output / "best" / "run" / "bundle") if made else None
 
 
@@ -170,14 +172,13 @@ def _show_confirmation(confirm: dict[str, Any] | None) -> None:
         say(line)
 
 
-def _standing(settings: TuneConfig, rows: list[dict[str, Any]]) -> dict[str, Any]:
+def _standing(settings: TuneConfig, rows: list[dict[str, Any]], summary: dict[str, Any]) -> dict[str, Any]:
     from caloray.tuning.ledger import Ledger
-    from caloray.tuning.summary import summarise
 
     counts: dict[str, int] = {}
     for row in rows:
         counts[row["status"]] = counts.get(row["status"], 0) + 1
-    best = summarise(settings).data["best"] if rows else None
+    best = summary["chosen"]
     facts: dict[str, Any] = {
         "campaign": settings.name,
         "directory": str(settings.output),

@@ -92,15 +92,16 @@ class Crew:
 
     def over_budget(self) -> bool:
         """Whether the budget's hours, or hours of GPUs, are over; running trials count."""
+        budget, wanted = self._settings.budget, self._settings.trial
         with self._access:
             self._director.note()
-        budget, wanted = self._settings.budget, self._settings.trial
-        if budget.hours is not None and self._director.hours >= budget.hours:
-            return True
-        if budget.gpu_hours is None:
-            return False
-        seconds = sum(self._spent(trial.number).seconds for trial in self.running())
-        return self._director.gpu_hours + wanted.gpus * wanted.workers * seconds / 3600 >= budget.gpu_hours
+            if budget.hours is not None and self._director.hours >= budget.hours:
+                return True
+            if budget.gpu_hours is None:
+                return False
+            seconds = sum(self._spent(trial.number).seconds for trial in self._running.values())
+            spent = self._director.gpu_hours + wanted.gpus * wanted.workers * seconds / 3600
+            return spent >= budget.gpu_hours
 
     def stop(self, stop: StopRequest) -> None:
         """Ask all running trials for a checkpoint; nothing new is begun."""

@@ -288,7 +288,7 @@ class _Campaign:
         worker = {"CPU": wanted.cpus, **({"GPU": wanted.gpus} if wanted.gpus else {})}
         session.require(worker, "a trial", wanted.workers)
         if wanted.workers > 1:
-            return {"cpu": 0.01}
+            return {"cpu": 0}  # the workers are set aside by Ray Train
         limit = memory if wanted.memory_gb is None else int(wanted.memory_gb * 1e9)
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         asked = reserved(worker, limit, 1, nodes)

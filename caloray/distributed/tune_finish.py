@@ -31,7 +31,7 @@ from caloray.training.files import ComponentFolder
 from caloray.training.run import FREE, TrainRequest, finished_result, identity_of
 from caloray.tuning.best_config import absolute_paths
 from caloray.tuning.ledger import Ledger
-from caloray.tuning.repetitions import refuted
+from caloray.tuning.repetitions import no_bundle
 from caloray.tuning.resolve import base_run
 from caloray.tuning.settings import TuneConfig
 from caloray.tuning.summary import TuningSummary, summarise
@@ -112,15 +112,16 @@ def finish_tuning(settings: TuneConfig, session: Session, shards: Path) -> Path 
         shards: The ingested showers.
 
     Returns:
-        The bundle; None where none is asked for, or where the repetitions have refuted the best settings.
+        The bundle; None where none is asked for, or the run config itself is better as far as is known.
     """
     output = settings.output.absolute()
     file = output / "best" / "run.yaml"
     if not (settings.finish.bundle and file.is_file()):
         return None
     summary = summarise(settings).data
-    if refuted(summary["confirm"]):
-        _LOG.warning("no bundle is made: the repetitions say that the run config itself is better")
+    reason = no_bundle(summary)
+    if reason:
+        _LOG.warning("no bundle is made: %s", reason)
         return None
     config = load_config(file)
     run = RunDirectory.of(config)

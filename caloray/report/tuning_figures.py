@@ -32,6 +32,7 @@ FAR = 3.0
 BLIND = 0.1
 """R^2 on unseen trials below which bars are grey: the shares are mostly noise."""
 PALE = "#c8c8c8"
+BOX = {"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 0.8}
 
 
 def draw_history(campaign: Campaign, objective: Objective) -> Figure:
@@ -66,7 +67,7 @@ def _draw_trials(
             if trial in campaign.searched and trial["level"] == level and trial["full"] >= only_full
         ]
         if chosen:
-            full = i == len(campaign.levels) - 1
+            full = campaign.filled(level)
             axes.scatter(
                 [x for x, _ in chosen],
                 [y for _, y in chosen],
@@ -107,16 +108,32 @@ def set_limits(axes: Axes, values: Sequence[float], keep: float | None = None) -
     """
     if not values:
         return
-    middle, lowest = float(np.median(values)), min(values)
-    limit = max(middle + FAR * (middle - lowest) + 1e-12, lowest if keep is None else keep)
-    shown = [value for value in values if value <= limit] or list(values)
+    shown = _near(values, keep)
     bottom, top = min(shown), max(shown)
     margin = 0.06 * (top - bottom) or 0.05 * abs(top) or 1.0
     axes.set_ylim(bottom - margin, top + margin)
     above = len(values) - len(shown)
     if above:
-        text = f"▲ {above} above the range" if above > 1 else "▲ 1 trial above the range"
-        axes.text(0.98, 0.97, text, transform=axes.transAxes, ha="right", va="top", fontsize=9, color="#444")
+        text = f"{above} trial{'s' if above > 1 else ''} above the range"
+        axes.text(
+            0.98,
+            0.97,
+            text,
+            transform=axes.transAxes,
+            ha="right",
+            va="top",
+            fontsize=9,
+            color="#444",
+            zorder=9,
+            bbox=BOX,
+        )
+
+
+def _near(values: Sequence[float], keep: float | None = None) -> list[float]:
+    """Values that are not far above the better half, and ``keep``'s like."""
+    middle, lowest = float(np.median(values)), min(values)
+    limit = max(middle + FAR * (middle - lowest) + 1e-12, lowest if keep is None else keep)
+    return [value for value in values if value <= limit] or list(values)
 
 
 def draw_importance(campaign: Campaign, objective: Objective) -> Figure:
@@ -165,14 +182,15 @@ def draw_parallel(campaign: Campaign, objective: Objective) -> Figure:
     axes.tick_params(axis="x", length=0, pad=8)
     for side in ("top", "left", "right", "bottom"):
         axes.spines[side].set_visible(False)
-    figure.colorbar(shades, ax=axes, label=objective.label, pad=0.015, aspect=32)
+    beyond = "max" if any(value > shades.norm.vmax for value in values) else "neither"
+    figure.colorbar(shades, ax=axes, label=objective.label, pad=0.015, aspect=32, extend=beyond)
     return figure
 
 
 def _norm(values: Sequence[float]) -> Normalize:
-    """Colours for the better half of the range, so that accidents do not take them all."""
-    low = min(values, default=0.0)
-    high = float(np.percentile(values, 85)) if values else 1.0
+    """Colours for what is near the better half; what lies far above has the last of them."""
+    near = _near(values) if values else [0.0, 1.0]
+    low, high = min(near), max(near)
     return Normalize(low, high if high > low else low + 1e-9)
 
 
@@ -185,8 +203,7 @@ def _draw_axis(axes: Axes, x: int, parameter: Record) -> None:
     axes.plot([x, x], [0, 1], color="#333", linewidth=1.0, zorder=7)
     for place, text in ticks_of(parameter):
         axes.plot([x, x + 0.04], [place, place], color="#333", linewidth=0.9, zorder=7)
-        box = {"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 0.8}
-        axes.text(x + 0.06, place, plain(text), fontsize=9, va="center", zorder=8, bbox=box)
+        axes.text(x + 0.06, place, plain(text), fontsize=9, va="center", zorder=8, bbox=BOX)
 
 
 def draw_trade_off(campaign: Campaign) -> Figure:

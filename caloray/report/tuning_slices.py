@@ -48,7 +48,7 @@ def _draw_slice(axes: Axes, campaign: Campaign, objective: Objective, parameter:
         at = place_of(parameter, trial["assignment"][name]) + _aside(parameter, int(trial["number"]))
         full, value = bool(trial["full"]), trial["values"][objective.name]
         axes.scatter(at, value, s=22, linewidth=0.9, **_style(campaign, trial, full=full))
-        if trial["number"] == campaign.record["best"]:
+        if trial["number"] == campaign.record["chosen"]:
             axes.scatter(at, value, s=120, marker="*", color=BEST, edgecolor="white", linewidth=0.6, zorder=5)
     baseline = place_of(parameter, parameter["baseline"])
     if math.isfinite(baseline) and -SIDE < baseline < 1 + SIDE:
@@ -87,7 +87,8 @@ def _style(campaign: Campaign, trial: Record, *, full: bool) -> dict[str, Any]:
 
 def _point_outside(axes: Axes, *, beyond: bool) -> None:
     """Say on which side of the panel the baseline lies."""
-    text, at, side = ("baseline ▶", 0.97, "right") if beyond else ("◀ baseline", 0.03, "left")
+    arrow = r"$\rightarrow$" if beyond else r"$\leftarrow$"
+    text, at, side = (f"baseline {arrow}", 0.97, "right") if beyond else (f"{arrow} baseline", 0.03, "left")
     axes.text(at, 0.03, text, transform=axes.transAxes, fontsize=8.5, ha=side, color="#444")
 
 
@@ -100,7 +101,7 @@ def _legend(campaign: Campaign) -> list[Line2D]:
             plain(level),
             linestyle="none",
             marker=MARKERS[i % len(MARKERS)],
-            markerfacecolor=POINT if i == len(campaign.levels) - 1 else "none",
+            markerfacecolor=POINT if campaign.filled(level) else "none",
             markeredgecolor=POINT,
             markersize=5.5,
         )

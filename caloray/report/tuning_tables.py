@@ -19,7 +19,10 @@ STATUS = {
     "stopped": "the limit of a trial's time or memory",
     "open": "not finished",
 }
-SHORT = "No trial of the full budget is complete yet; what follows is from shorter trainings."
+SHORT = (
+    "No trial that the search has suggested has had the full budget yet; what follows is from shorter "
+    "trainings, which cannot be compared with the baseline."
+)
 REFUTED = "The repetitions say that the run config itself is better than what was found: do not use it."
 LAST_GENERATION = (
     "The best settings are the constant values of the last generation; trained from scratch, the changes on "
@@ -29,7 +32,6 @@ LENGTH = (
     "This is at {epochs} epochs: a baseline that was made for longer trainings is not at its best there, and "
     "what is best there need not be best in a longer training."
 )
-ALONE = "Nothing was repeated with other seeds: whether this is a gain or luck is not known."
 
 
 def verdict(campaign: Campaign) -> Html:
@@ -40,29 +42,22 @@ def verdict(campaign: Campaign) -> Html:
         return paragraph("No trial is complete yet.", css="warning")
     parts = [] if best["full"] else [paragraph(SHORT, css="warning")]
     parts += [_found(campaign, best, objective) for objective in campaign.objectives]
-    parts += _none_better(campaign, best)
     if record["fidelity"]["kind"] == "pbt":
         parts.append(paragraph(LAST_GENERATION))
-    if not record["confirm"]:
-        return join([*parts, paragraph(ALONE, css="warning")])
-    return join([*parts, *_confirmed(campaign)])
-
-
-def _none_better(campaign: Campaign, best: Record) -> Iterator[Html]:
-    """A word where the search has found nothing."""
-    before, name = campaign.baseline, campaign.objectives[0].name
-    if before is not None and best is not before and before["values"][name] <= best["values"][name]:
-        yield paragraph("No trial of the search was better than the baseline.", css="warning")
+    parts += [paragraph(remark, css="warning") for remark in record["remarks"]]
+    return join([*parts, *(_confirmed(campaign) if record["confirm"] else ())])
 
 
 def _found(campaign: Campaign, best: Record, objective: Objective) -> Html:
     """The best against the baseline, one training each."""
     first = campaign.objectives[0].short
     which = (
-        "Best trial" if len(campaign.objectives) == 1 else f"Of the Pareto front the lowest {first}, trial"
+        "Best trial"
+        if len(campaign.objectives) == 1
+        else f"Of the trials that no other of the search beats, that with the lowest {first}: trial"
     )
     text = f"{which} {best['number']}: {objective.label} {_shown(best['values'][objective.name])}"
-    if campaign.baseline is not None:
+    if campaign.baseline is not None and best["full"]:
         other = _shown(campaign.baseline["values"][objective.name])
         text += f", baseline {other} (validation split, one training each)"
     return paragraph(f"{text}.")
@@ -83,7 +78,7 @@ def _confirmed(campaign: Campaign) -> Iterator[Html]:
                 text = f"{group['label']} − baseline, {objective.label}, {confirm['split']} split: {change}. "
                 yield element("p", text, element("strong", found["words"]))
                 if found["told"] and found["value"] < 0:
-                    epochs = " + ".join(str(count) for count in group["epochs"].values())
+                    epochs = group["trained"]
                     yield paragraph(LENGTH.format(epochs=epochs), css="remark")
     for remark in confirm["remarks"]:
         yield paragraph(remark, css="warning")
@@ -108,7 +103,7 @@ def confirm_table(campaign: Campaign) -> Html:
             found = group["objectives"][objective.name]
             seeds = f"{len(found['values'])} (seeds {', '.join(map(str, group['seeds']))})"
             mean = plus_minus(found["mean"], found["error"])
-            epochs = " + ".join(str(count) for count in group["epochs"].values())
+            epochs = group["trained"]
             told = _tests(found["difference"])
             rows.append([group["label"], epochs, objective.short, seeds, mean, *told])
     split = campaign.record["confirm"]["split"]
@@ -129,7 +124,7 @@ def searched_table(campaign: Campaign) -> Html:
     """The space, the searcher, the budget."""
     record = campaign.record
     trials = {trial["number"]: trial for trial in record["trials"]}
-    best = trials.get(record["best"], {"assignment": {}})["assignment"]
+    best = trials.get(record["chosen"], {"assignment": {}})["assignment"]
     rows = []
     for parameter in campaign.parameters:
         name = parameter["name"]

@@ -90,8 +90,12 @@ class Campaign:
     @cached_property
     def levels(self) -> list[str]:
         """Training budgets that trials had, ascending."""
-        found = {trial["level"]: sum(trial["epochs"].values()) for trial in self.searched}
+        found = {trial["level"]: float(trial["share"]) for trial in self.searched}
         return sorted(found, key=lambda level: found[level])
+
+    def filled(self, level: str) -> bool:
+        """Whether it is the full budget."""
+        return any(trial["full"] for trial in self.searched if trial["level"] == level)
 
     @cached_property
     def whole(self) -> list[Record]:
@@ -110,8 +114,8 @@ class Campaign:
 
     @cached_property
     def best_assignment(self) -> Record | None:
-        """Settings of the best trial."""
-        best = self.record["best"]
+        """Settings that the campaign ends with."""
+        best = self.record["chosen"]
         return next((t["assignment"] for t in self.record["trials"] if t["number"] == best), None)
 
     def values(self, objective: str) -> list[float]:

@@ -20,7 +20,7 @@ WHOLE = ("data", "scheme", "training")
 
 
 def best_config(
-    settings: TuneConfig, base: RunConfig, best: Mapping[str, Any], confirm: Mapping[str, Any] | None
+    settings: TuneConfig, base: RunConfig, best: Mapping[str, Any], summary: Mapping[str, Any]
 ) -> str:
     """The run config with the values of a trial; its head says where they come from and what they are worth.
 
@@ -30,7 +30,7 @@ def best_config(
         settings: The campaign.
         base: What it searches around.
         best: The trial, as a row of the summary.
-        confirm: What its repetitions say, see :func:`caloray.tuning.repetitions.confirmed`.
+        summary: What :func:`caloray.tuning.summary.summarise` has found so far: ``confirm`` and ``remarks``.
     """
     run = assigned(base, best["assignment"])
     changes = {"output": settings.output / "best" / "run", "name": f"{settings.name[:58]}-best"}
@@ -41,7 +41,7 @@ def best_config(
     if not value.get("tracking", True):
         del value["tracking"]
     RunConfig.model_validate(value)
-    head = "".join(f"# {line}\n" for line in _head(settings, best, confirm))
+    head = "".join(f"# {line}\n" for line in _head(settings, best, summary))
     return head + yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
 
 
@@ -54,7 +54,7 @@ def absolute_paths(run: RunConfig) -> RunConfig:
     return run.model_copy(update={"data": data.model_copy(update=changes)})
 
 
-def _head(settings: TuneConfig, best: Mapping[str, Any], confirm: Mapping[str, Any] | None) -> list[str]:
+def _head(settings: TuneConfig, best: Mapping[str, Any], summary: Mapping[str, Any]) -> list[str]:
     values = ", ".join(f"{name} {best['values'][name]:.6g}" for name in settings.objective_names)
     lines = [f"The best settings of the campaign {settings.name}: trial {best['number']}, {values}"]
     if best["full"]:
@@ -64,8 +64,13 @@ def _head(settings: TuneConfig, best: Mapping[str, Any], confirm: Mapping[str, A
         lines.append("what follows is the full budget, for which nothing was measured.")
     if isinstance(settings.fidelity, PopulationFidelity):
         lines.append("The constant values of its last generation; the changes on the way are not repeated.")
-    if confirm is None:
-        return lines
+    confirm = summary["confirm"]
+    told = [] if confirm is None else _repeated(best, confirm)
+    return [line.rstrip() for line in [*lines, *summary["remarks"], *told]]
+
+
+def _repeated(best: Mapping[str, Any], confirm: Mapping[str, Any]) -> list[str]:
+    lines = []
     for group in confirm["groups"]:
         if group["trial"] == best["number"]:
             for name, found in group["objectives"].items():
@@ -74,7 +79,7 @@ def _head(settings: TuneConfig, best: Mapping[str, Any], confirm: Mapping[str, A
                 lines.append(f"Repeated {count} times, {name}, {split} split: {found['mean']:.6g}. {words}")
     if confirm["refuted"]:
         lines.append("DO NOT USE: the repetitions say that the run config itself is better.")
-    return [line.rstrip() for line in [*lines, *confirm["remarks"]]]
+    return [*lines, *confirm["remarks"]]
 
 
 def _without_defaults(model: BaseModel) -> dict[str, Any]:

@@ -116,6 +116,12 @@ def _budget(settings: TuneConfig) -> None:
 
 
 def _objective(settings: TuneConfig, base: RunConfig, components: Sequence[str]) -> None:
+    bundles = list(dict.fromkeys(metric.bundle for metric in settings.metrics))
+    if len(bundles) > 1:
+        raise ConfigError(
+            f"objective: metrics of one model, but the bundles {' and '.join(map(str, bundles[:2]))}",
+            hint="give all metrics the same bundle",
+        )
     for metric in settings.metrics:
         every = set(components) == set(all_components(base) or ())
         if metric.bundle is None and not every:

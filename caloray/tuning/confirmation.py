@@ -73,14 +73,15 @@ def difference(best: Mapping[int, float], baseline: Mapping[int, float], compare
         return Difference(value, 0.0, None, None, None, paired, words)
     test = stats.ttest_ind(list(best.values()), list(baseline.values()), equal_var=False)
     p = float(test.pvalue)
-    words = _words(value, p, LEVEL / compared, min(len(best), len(baseline)))
+    words = _words(value, p, compared, min(len(best), len(baseline)))
     told = p < LEVEL / compared
     return Difference(value, both, float(test.statistic), float(test.df), p, paired, words, told)
 
 
-def _words(value: float, p: float, level: float, repetitions: int) -> str:
-    chance = f"p = {p:.2g} for a difference by chance, {repetitions} repetitions or more on a side"
-    if p >= level:
+def _words(value: float, p: float, compared: int, repetitions: int) -> str:
+    chance = f"p = {p:.2g} for a difference by chance, at least {repetitions} repetitions on each side"
+    chance += "" if compared == 1 else f", told below {LEVEL / compared:.2g} for {compared} comparisons"
+    if p >= LEVEL / compared:
         return f"Not told from noise: {chance}."
     return (
         f"The gain is told from noise: {chance}."

@@ -98,8 +98,8 @@ class Director:
 
     @property
     def results(self) -> Mapping[int, TrialResult]:
-        """Results by number, as far as :meth:`ended` has been told of them."""
-        return self._results
+        """Results by number, as far as :meth:`ended` has been told of them; a copy for any thread."""
+        return dict(self._results)
 
     def next(self) -> Step:
         """What comes next.

@@ -49,6 +49,7 @@ def _rungs(settings: TuneConfig, full: int) -> None:
             f"fidelity.min_epochs: {fidelity.min_epochs}, but a full training has {full} epochs",
             hint="lower it, raise the epochs, or use fidelity: {kind: whole}",
         )
+    _distinct(settings, full)
     needed = fidelity.factor ** (len(rung_shares(settings, full)) - 1)
     trials = settings.budget.trials
     if trials is not None and trials < needed:
@@ -56,6 +57,20 @@ def _rungs(settings: TuneConfig, full: int) -> None:
             f"budget.trials: {trials} configurations, but one in {needed} reaches the full {full} epochs",
             hint=f"give {needed} or more trials, a larger min_epochs, or fidelity: {{kind: whole}}",
         )
+
+
+def _distinct(settings: TuneConfig, full: int) -> None:
+    """With searched epochs every rung is a share of a trial's own: two of them must not round to the same."""
+    for name, parameter in settings.space.items():
+        if name.startswith("training.") and name.endswith(".epochs"):
+            fewest = min(float(value) for value in parameter.ends)
+            counts = [max(1, round(share * fewest)) for share in rung_shares(settings, full)]
+            if len(set(counts)) < len(counts):
+                raise ConfigError(
+                    f"space.{name}: of {fewest:g} epochs the rungs are {', '.join(map(str, counts))}, so "
+                    "that a promotion would train the same again",
+                    hint="raise the lower end, or fidelity.min_epochs",
+                )
 
 
 def _population(settings: TuneConfig, fidelity: PopulationFidelity, full: int) -> None:

@@ -131,7 +131,7 @@ def influences(
     if keys == ["seed"] or sampling_only(run, name):
         return ""
     if keys[0] == "training" and len(keys) > 1:
-        return _training(run, components, keys)
+        return _training(run, components, keys, space or {})
     if keys[0] == "scheme" and len(keys) > 1:
         flow = keys[1] == "flows"
         return _flow(run, components, keys) if flow else _maps(run, components, keys[1], space or {})
@@ -161,7 +161,9 @@ def _maps(run: RunConfig, components: Sequence[str], field: str, space: Mapping[
     return f"it has no effect on {', '.join(components)} without {' or '.join(missing)}"
 
 
-def _training(run: RunConfig, components: Sequence[str], keys: Sequence[str]) -> str:
+def _training(
+    run: RunConfig, components: Sequence[str], keys: Sequence[str], space: Mapping[str, Parameter]
+) -> str:
     if len(keys) < 3:
         return "search one of its fields"
     name, field = keys[1], keys[2]
@@ -173,7 +175,10 @@ def _training(run: RunConfig, components: Sequence[str], keys: Sequence[str]) ->
         looked = " but how a training is looked at" if field == "validation_rows" else ""
         return f"{field} does not change what is learned{looked}"
     kind = run.training_of((own or group)[0]).schedule.kind
-    if field == "learning_rate" and kind in OWN_RATE:
+    schedules = space.get(f"training.{name}.schedule")
+    others = schedules.choices if schedules is not None else ()
+    constant = any(isinstance(one, Mapping) and one.get("kind") not in OWN_RATE for one in others)
+    if field == "learning_rate" and kind in OWN_RATE and not constant:
         return f"the schedule {kind} has a rate of its own; search training.{name}.schedule.{OWN_RATE[kind]}"
     if field == "schedule" and len(keys) > 3 and keys[3].endswith("_momentum") and kind != "onecycle":
         return f"the schedule {kind} has no momentum"

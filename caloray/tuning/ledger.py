@@ -81,7 +81,7 @@ class TrialResult:
         seconds: Elapsed time of all attempts [s].
         cpu_seconds: CPU time of all attempts [s].
         attempts: How often it was started.
-        peak_memory: Largest resident memory [bytes].
+        peak_memory: Largest memory that was the process's alone [bytes].
         facts: What else is worth telling.
         gpu_seconds: GPUs times elapsed time of all attempts [s]; None where nobody has noted it.
     """
@@ -188,7 +188,8 @@ class Ledger:
         for trial in self.trials():
             result = results.get(trial.number)
             row: dict[str, Any] = {key: value for key, value in asdict(trial).items() if key != "assignment"}
-            row |= {"status": "open" if result is None else result.status} | trial.assignment
+            row |= {"status": "open" if result is None else result.status}
+            row |= {name: value for name, value in trial.assignment.items() if name not in row}
             rows.append(row if result is None else row | result.objectives | {"seconds": result.seconds})
         return rows
 
@@ -211,13 +212,13 @@ class Ledger:
             identity: As for :meth:`claim`; what is compared are its keys, those left out are not.
 
         Returns:
-            False where there is no campaign yet.
+            False where there is no campaign yet, or one that never began a trial.
 
         Raises:
             StorageError: Another campaign's trials are here, with the fields that differ.
         """
         path, wanted = self.output / CAMPAIGN, _plain(identity)
-        if not path.exists():
+        if not path.exists() or not self.trials():
             return False
         there = _json(path, f"remove {path}: the next command writes it again").get("identity")
         there = there if isinstance(there, dict) else {}

@@ -28,6 +28,13 @@ def check_likelihood(settings: TuneConfig, base: RunConfig, components: Sequence
     likelihoods = [isinstance(item, NLLObjective) for item in settings.single_objectives]
     if not any(likelihoods):
         return
+    voxels = [name for name in components if name != ENERGIES]
+    if voxels and isinstance(base.scheme, InductiveConfig) and base.scheme.voxel_space == "share":
+        raise ConfigError(
+            f"objective: nll has no bound for {voxels[0]}, which sees shares of a layer (scheme.voxel_space: "
+            "share): they sum to one, and a flow may become as sharp there as its spline lets it",
+            hint="set: {scheme.voxel_space: log}, or choose a metric as objective",
+        )
     for name in settings.space:
         if changes_rows(name):
             raise ConfigError(

@@ -92,8 +92,9 @@ def look_ahead(settings: TuneConfig, cpus: int | None = None) -> Outlook:
     names = component_names(settings, run)
     full = full_epochs(run, names)
     trials = settings.budget.trials
-    if trials is None and isinstance(settings.search, GridSearch):
-        trials = math.prod(len(parameter.points()) for parameter in settings.space.values())
+    if isinstance(settings.search, GridSearch):
+        points = math.prod(len(parameter.points()) for parameter in settings.space.values())
+        trials = points if trials is None else min(points, trials)
     confirm = settings.confirm
     confirmations = confirm.seeds * (confirm.top + 1) if confirm is not None else 0
     known, hours = ledger.results(), settings.budget.hours

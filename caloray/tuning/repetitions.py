@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["chosen", "confirmed", "refuted"]
+__all__ = ["chosen", "compared", "confirmed", "no_bundle"]
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -52,13 +52,13 @@ def confirmed(
     baseline = groups.pop("{}", [])
     order = {text_of(row["assignment"]): (place, row["number"]) for place, row in enumerate(best)}
     keys = sorted(groups, key=lambda key: order.get(key, (len(best), groups[key][0]["number"])))
-    compared = len(keys) * len(objectives)
+    comparisons = len(keys) * len(objectives)
     described = []
     for key in keys:
         number = order[key][1] if key in order else groups[key][0]["number"]
-        described.append(_group(f"trial {number}", number, groups[key], baseline, objectives, compared))
+        described.append(_group(f"trial {number}", number, groups[key], baseline, objectives, comparisons))
     if baseline:
-        described.append(_group("baseline", None, baseline, [], objectives, compared))
+        described.append(_group("baseline", None, baseline, [], objectives, comparisons))
     found: dict[str, Any] = {"split": split, "groups": described, "chosen": None, "refuted": False}
     known = [group for group in described if group["trial"] is not None]
     if known:
@@ -74,9 +74,24 @@ def chosen(confirm: Mapping[str, Any] | None, best: int | None) -> int | None:
     return best if confirm is None or confirm["chosen"] is None else int(confirm["chosen"])
 
 
-def refuted(confirm: Mapping[str, Any] | None) -> bool:
-    """Whether the repetitions tell that what was found is worse than the baseline."""
-    return confirm is not None and bool(confirm["refuted"])
+def no_bundle(summary: Mapping[str, Any]) -> str:
+    """Why the settings that a campaign ends with are not worth a bundle; "" where they are.
+
+    Args:
+        summary: ``confirm`` and ``unbeaten`` of :func:`caloray.tuning.summary.summarise`.
+    """
+    confirm = summary["confirm"]
+    if confirm is not None and confirm["refuted"]:
+        return "the repetitions say that the run config itself is better"
+    if summary["unbeaten"] and not compared(confirm):
+        return "the run config itself was at least as good, and nothing was repeated"
+    return ""
+
+
+def compared(confirm: Mapping[str, Any] | None) -> bool:
+    """Whether there are repetitions of the baseline and of something else."""
+    groups = [] if confirm is None else confirm["groups"]
+    return any(one["difference"] for group in groups for one in group["objectives"].values())
 
 
 def _group(
@@ -93,6 +108,7 @@ def _group(
         "trial": trial,
         "assignment": rows[0]["assignment"],
         "epochs": rows[0]["epochs"],
+        "trained": _counted(rows[0]["epochs"]),
         "trials": [row["number"] for row in rows],
         "seeds": [row["seed"] for row in rows],
         "objectives": {name: _compared(rows, baseline, name, compared) for name in objectives},
@@ -115,17 +131,26 @@ def _compared(rows: Sequence[Row], baseline: Sequence[Row], name: str, compared:
 
 
 def _worse(group: Mapping[str, Any]) -> bool:
-    """Told to be worse in something, and better in nothing."""
+    """Told to be worse in the first objective, or in another where none is better; and better in nothing."""
     found = [one["difference"] for one in group["objectives"].values() if one["difference"]]
     told = [one["value"] for one in found if one["told"]]
-    return any(value > 0 for value in told) and not any(value < 0 for value in told)
+    if not any(value > 0 for value in told) or any(value < 0 for value in told):
+        return False
+    first = found[0]
+    return (first["told"] and first["value"] > 0) or all(one["value"] >= 0 for one in found)
 
 
 def _remarks(groups: Sequence[Mapping[str, Any]], baseline: Sequence[Row], split: str) -> list[str]:
     found = [SELECTED.format(split=split)] if len(groups) > 1 else []
     for group in groups:
         if baseline and group["epochs"] != baseline[0]["epochs"]:
-            epochs, others = (" + ".join(map(str, one["epochs"].values())) for one in (group, baseline[0]))
+            epochs, others = (_counted(one["epochs"]) for one in (group, baseline[0]))
             label = group["label"].capitalize()
             found.append(LONGER.format(label=label, epochs=epochs, others=others))
     return found
+
+
+def _counted(epochs: Mapping[str, int]) -> str:
+    """Epochs of the components, once where all have the same."""
+    counts = list(epochs.values())
+    return " + ".join(map(str, counts[:1] if len(set(counts)) == 1 else counts))

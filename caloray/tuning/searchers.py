@@ -59,14 +59,14 @@ class RandomDraws:
 
 
 class GridPoints:
-    """All combinations in order, the last parameter changing fastest.
+    """All combinations in order, the last parameter of the alphabet changing fastest.
 
     Args:
-        space: Dotted field -> range.
+        space: Dotted field -> range; the order in which it is written makes no difference.
     """
 
     def __init__(self, space: Mapping[str, Parameter]) -> None:
-        self.points = {name: parameter.points() for name, parameter in space.items()}
+        self.points = {name: space[name].points() for name in sorted(space)}
 
     def __len__(self) -> int:
         return math.prod(map(len, self.points.values()))

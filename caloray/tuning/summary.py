@@ -18,12 +18,15 @@ from caloray.tuning.importance import importance_of
 from caloray.tuning.ledger import Ledger, Trial, TrialResult
 from caloray.tuning.limits import Spent
 from caloray.tuning.ranking import best_trials, pareto_front, text_of
-from caloray.tuning.repetitions import chosen, confirmed
-from caloray.tuning.resolve import base_run, component_names, run_of
+from caloray.tuning.remarks import OVER, remarks_on
+from caloray.tuning.repetitions import chosen, compared, confirmed
+from caloray.tuning.resolve import base_run, component_names, full_epochs, run_of, rung_shares
 from caloray.tuning.settings import PopulationFidelity, TuneConfig
 from caloray.tuning.space import Parameter
 
 SCHEMA = "caloray-tuning/1"
+Row = Mapping[str, Any]
+
 OPEN = "open"
 
 
@@ -59,11 +62,13 @@ def summarise(settings: TuneConfig) -> TuningSummary:
         The keys ``schema``, ``caloray``, ``name``, ``config``, ``components``, ``search``, ``fidelity``,
         ``objectives`` (names), ``parameters`` (name, low, high, log, whole, choices, baseline), ``trials``
         (everything of :class:`Trial` and :class:`TrialResult`; ``level``: the training budget in words;
-        ``full``: whether it was the whole one), ``history`` (``cpu_hours`` after each trial and ``best`` so
-        far of each objective at the full budget), ``best`` and ``baseline`` (numbers of trials), ``chosen``
-        (the trial whose settings the campaign ends with: the best, or of several repeated ones that with the
-        best mean), ``importance`` (of each objective), ``pareto`` (numbers of trials), ``confirm`` (see
-        :func:`caloray.tuning.repetitions.confirmed`), ``budget`` and ``best_yaml``.
+        ``share``: of the full one; ``full``: whether it was that), ``history`` (``cpu_hours`` after each
+        trial and ``best`` so far of each objective at the full budget), ``best`` and ``baseline`` (numbers of
+        trials), ``chosen`` (the trial whose settings the campaign ends with: the best, or of several repeated
+        ones that with the best mean), ``unbeaten`` (whether the baseline's own training was at least as good
+        as that of ``chosen`` in every objective), ``importance`` (of each objective), ``pareto`` (numbers of
+        trials), ``confirm`` (see :func:`caloray.tuning.repetitions.confirmed`), ``budget``, ``remarks``
+        (sentences) and ``best_yaml``.
 
     Raises:
         IntegrityError: A damaged record.
@@ -72,6 +77,11 @@ def summarise(settings: TuneConfig) -> TuningSummary:
     ledger, base = Ledger(settings.output), base_run(settings)
     trials, results = ledger.trials(), ledger.results()
     rows = [_row(settings, base, trial, results.get(trial.number)) for trial in trials]
+    rows = [row if row["status"] != OPEN else row | _unfinished(ledger, row["number"]) for row in rows]
+    budget = _budget(settings, ledger, rows)
+    for row in rows:
+        if row["status"] == OPEN and row["kind"] != "confirm" and _over(budget):
+            row["reason"] = OVER
     searched = [row for row in rows if row["kind"] != "confirm" and row["status"] == "complete"]
     whole = [row for row in searched if row["full"]]
     ranked = [rows[trial.number] for trial in _best(settings, trials, results)]
@@ -94,21 +104,26 @@ def summarise(settings: TuneConfig) -> TuningSummary:
         "history": _history(settings, rows),
         "best": None if best is None else best["number"],
         "chosen": taken,
+        "unbeaten": _unbeaten(baseline, None if taken is None else rows[taken], settings.objective_names),
         "baseline": None if baseline is None else baseline["number"],
         "importance": {name: _importance(settings, rows, name) for name in settings.objective_names},
         "pareto": _pareto(settings, whole, results),
         "confirm": confirm,
-        "budget": _budget(settings, ledger, rows),
-        "best_yaml": "" if taken is None else best_config(settings, base, rows[taken], confirm),
+        "budget": budget,
     }
+    data["remarks"] = list(remarks_on(data, compared=compared(confirm)))
+    data["best_yaml"] = "" if taken is None else best_config(settings, base, rows[taken], data)
     return TuningSummary(json.loads(json.dumps(data)))
 
 
 def _row(settings: TuneConfig, base: RunConfig, trial: Trial, result: TrialResult | None) -> dict[str, Any]:
     whole = run_of(settings, base, trial.assignment)
     full = {name: whole.training_of(name).epochs for name in trial.epochs}
+    shares = rung_shares(settings, full_epochs(base, tuple(trial.epochs)))
+    share = shares[min(trial.rung, len(shares) - 1)] if trial.kind == "search" else 1.0
     row = asdict(trial) | {
-        "level": _level(trial.epochs, full, scaled=_scaled(settings)),
+        "level": _level(trial.epochs, share if _scaled(settings) else None),
+        "share": share,
         "full": all(trial.epochs[name] >= count for name, count in full.items()),
         "status": OPEN,
         "values": {},
@@ -120,24 +135,36 @@ def _row(settings: TuneConfig, base: RunConfig, trial: Trial, result: TrialResul
     return row | known
 
 
+def _unfinished(ledger: Ledger, number: int) -> dict[str, Any]:
+    """What a trial without a result has taken so far."""
+    spent = Spent.read(ledger.folder(number))
+    return {"attempts": spent.attempts, "seconds": spent.seconds, "cpu_seconds": spent.cpu_seconds}
+
+
 def _scaled(settings: TuneConfig) -> bool:
     """Whether the epochs themselves are searched, so that a budget is a share of them."""
     return any(name.startswith("training.") and name.endswith(".epochs") for name in settings.space)
 
 
-def _level(epochs: Mapping[str, int], full: Mapping[str, int], *, scaled: bool) -> str:
-    """A training budget in words: epochs, or their share of the full ones where those differ by trial."""
-    longest = max(full, key=lambda name: full[name])
-    if scaled:
-        share = min(1.0, epochs[longest] / full[longest])
-        return "all epochs" if share == 1 else f"{_rounded(share)} of the epochs"
-    counts = [f"{epochs[name]}" for name in dict.fromkeys(full)]
-    return f"{' + '.join(counts)} epoch{'' if counts == ['1'] else 's'}"
+def _level(epochs: Mapping[str, int], share: float | None) -> str:
+    """A training budget in words: epochs, or ``share`` of the full ones where those differ by trial."""
+    if share is not None:
+        return "all epochs" if share == 1 else f"{100 * share:.2g} % of the epochs"
+    counts = list(epochs.values())
+    if len(counts) > 3 and len(set(counts)) == 1:
+        return f"{len(counts)} x {_epochs(counts[0])}"
+    return " + ".join([*map(str, counts[:-1]), _epochs(counts[-1])])
 
 
-def _rounded(share: float) -> str:
-    """A share that rounding to whole epochs has shifted a little, as the fraction that was meant."""
-    return f"1/{round(1 / share)}" if share < 0.6 else f"{share:.1g}"
+def _epochs(count: int) -> str:
+    return f"{count} epoch{'' if count == 1 else 's'}"
+
+
+def _unbeaten(baseline: Row | None, best: Row | None, names: Sequence[str]) -> bool:
+    """Whether one training of the run config as it is was as good as the best, with as many epochs."""
+    if baseline is None or best is None or best is baseline or not best["full"]:
+        return False
+    return all(baseline["values"][name] <= best["values"][name] for name in names)
 
 
 def _parameter(base: RunConfig, name: str, parameter: Parameter) -> dict[str, Any]:
@@ -217,19 +244,21 @@ def _budget(settings: TuneConfig, ledger: Ledger, rows: Sequence[dict[str, Any]]
     return {
         "trials": {"limit": settings.budget.trials, "used": len(configurations)},
         "hours": {"limit": settings.budget.hours, "used": sum(ledger.sessions().values()) / 3600},
-        "gpu_hours": {"limit": settings.budget.gpu_hours, "used": _gpu_hours(settings, ledger, rows)},
+        "gpu_hours": {"limit": settings.budget.gpu_hours, "used": _gpu_hours(settings, rows)},
         "cpu_hours": sum(row.get("cpu_seconds", 0.0) for row in rows) / 3600,
     }
 
 
-def _gpu_hours(settings: TuneConfig, ledger: Ledger, rows: Sequence[Mapping[str, Any]]) -> float:
+def _gpu_hours(settings: TuneConfig, rows: Sequence[Mapping[str, Any]]) -> float:
     """Of all trials, unfinished ones too; each at the price that it had."""
     gpus, total = settings.trial.gpus * settings.trial.workers, 0.0
     for row in rows:
-        if row.get("gpu_seconds") is not None:
-            total += float(row["gpu_seconds"])
-        elif "seconds" in row:
-            total += gpus * float(row["seconds"])
-        else:
-            total += gpus * Spent.read(ledger.folder(int(row["number"]))).seconds
+        known = row.get("gpu_seconds")
+        total += gpus * float(row["seconds"]) if known is None else float(known)
     return total / 3600
+
+
+def _over(budget: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether no time is left for the search."""
+    spans = (budget["hours"], budget["gpu_hours"])
+    return any(span["limit"] is not None and span["used"] >= span["limit"] for span in spans)

@@ -214,7 +214,8 @@ def test_the_end_of_the_hours_stops_the_search(
 
 @pytest.mark.slow
 def test_data_parallel_trials(ray_cluster: ModuleType, toy: Any, tuning: Any, tmp_path: Path) -> None:
-    changes = {"budget": {"trials": 1}, "trial": {"cpus": 0.5, "workers": 2, "retries": 1}}
+    """Two workers take all that the cluster has: their driver needs no place beside them."""
+    changes = {"budget": {"trials": 1}, "trial": {"cpus": 2, "workers": 2, "retries": 1}}
     settings = tuning.settings(toy, tmp_path, **changes)
     results = tuning.carry_out(settings).results()
     assert [results[n].status for n in range(2)] == ["complete", "complete"], results

@@ -158,6 +158,8 @@ def test_whose_directory_it_is_can_be_asked_without_taking_it(tmp_path):
     assert not ledger.is_of({"seed": 1})
     assert not ledger.output.exists()
     ledger.claim({"seed": 1, "data": "d"})
+    assert not ledger.is_of({"seed": 1}), "no trial has begun"
+    ledger.add(Trial(0, "search", {}, 1, {"c": 1}, "d"))
     assert ledger.is_of({"seed": 1})
     with pytest.raises(StorageError, match="another campaign; seed: it has 1, here 2"):
         ledger.is_of({"seed": 2})
@@ -176,6 +178,7 @@ def test_a_directory_belongs_to_one_campaign(load):
     settings = load()
     ledger = Ledger(settings.output)
     ledger.claim(identity(settings, "data"))
+    ledger.add(Trial(0, "baseline", {}, 1, {"next_layer": 18}, "d"))
     more = load(budget={"trials": 60}, trial={"concurrent": 1}, confirm=None)
     Ledger(more.output).claim(identity(more, "data"))
     other = load(seed=2, run={"training.next_layer.batch": 64})

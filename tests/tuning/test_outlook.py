@@ -77,7 +77,9 @@ def test_a_population_has_as_many_trials_as_members_and_generations(load):
 
 def test_the_output_of_another_campaign_is_no_basis(load):
     settings = load()
-    Ledger(settings.output).claim(identity(settings, "data"))
+    ledger = Ledger(settings.output)
+    ledger.claim(identity(settings, "data"))
+    ledger.add(Trial(0, "baseline", {}, 1, {"next_layer": 18}, "d"))
     assert look_ahead(settings).ended == 0
     with pytest.raises(StorageError, match="holds the trials of another campaign; seed: it has 1, here 2"):
         look_ahead(load(seed=2))

@@ -14,9 +14,11 @@ import yaml
 from scipy import stats
 
 from caloray.config import load_config
+from caloray.report.tuning_view import Campaign
 from caloray.tuning.confirmation import difference, mean_error
 from caloray.tuning.ledger import Ledger, Trial, TrialResult
 from caloray.tuning.limits import Spent
+from caloray.tuning.repetitions import no_bundle
 from caloray.tuning.resolve import base_run, run_of
 from caloray.tuning.summary import summarise
 
@@ -207,13 +209,17 @@ def test_searched_epochs_make_rungs_shares(made_up, tmp_path):
     space = {"training.next_layer.epochs": {"int": [20, 60]}}
     settings = made_up.settings_of(tmp_path / "out", space=space)
     ledger = Ledger(settings.output)
-    for i, (whole, epochs) in enumerate([(30, 10), (45, 15), (30, 30)]):
+    for i, (whole, epochs) in enumerate([(30, 3), (46, 5), (30, 30)]):
         assignment = {"training.next_layer.epochs": whole}
-        ledger.add(Trial(i, "search", assignment, 1, {"next_layer": epochs}, "d"))
+        ledger.add(Trial(i, "search", assignment, 1, {"next_layer": epochs}, "d", rung=2 * (i == 2)))
         ledger.finish(TrialResult(i, "complete", {NLL: 1.0}))
-    rows = summarise(settings).data["trials"]
-    assert [row["level"] for row in rows] == ["1/3 of the epochs", "1/3 of the epochs", "all epochs"]
+    data = summarise(settings).data
+    rows = data["trials"]
+    assert [row["level"] for row in rows] == ["10 % of the epochs"] * 2 + ["all epochs"]
     assert [row["full"] for row in rows] == [False, False, True]
+    campaign = Campaign(data)
+    assert campaign.levels == ["10 % of the epochs", "all epochs"]
+    assert [campaign.filled(level) for level in campaign.levels] == [False, True]
 
 
 def repeated(made_up, folder: Path, **changes: Any) -> Any:
@@ -244,6 +250,71 @@ def test_settings_that_the_repetitions_refute_say_so_themselves(made_up, tmp_pat
     assert "DO NOT USE: the repetitions say that the run config itself is better." in summary.best_yaml
     repeat(ledger, {}, [0.1] * 3, split="validation")
     assert summarise(settings).data["confirm"] == summary.data["confirm"], "another split does not count"
+
+
+def test_only_the_first_objective_or_all_of_them_refute(made_up, tmp_path):
+    """2 % more time, for certain, does not refute a likelihood that is lower, if not for certain."""
+    both = [{"kind": "nll"}, {"kind": "ms_per_shower"}]
+
+    def refuted(name: str, nll: list[float], times: list[float]) -> bool:
+        settings = made_up.settings_of(tmp_path / name, fidelity={"kind": "whole"}, objective=both)
+        ledger, fields = Ledger(settings.output), {"epochs": {"next_layer": 40}, "split": "test"}
+        found = {name: one.at(0.5) for name, one in settings.space.items()}
+        ledger.add(Trial(0, "search", found, 1, {"next_layer": 40}, "d"))
+        ledger.finish(TrialResult(0, "complete", {NLL: 0.9, "ms_per_shower": 1.0}))
+        for seed in (2, 3, 4):
+            for assignment, value in (
+                (found, (nll[seed - 2], times[seed - 2])),
+                ({}, (seed / 100, 1 + seed / 1e4)),
+            ):
+                number = len(ledger.trials())
+                ledger.add(Trial(number, "confirm", assignment, seed, digest="d", **fields))
+                ledger.finish(
+                    TrialResult(number, "complete", dict(zip((NLL, "ms_per_shower"), value, strict=True)))
+                )
+        return bool(summarise(settings).data["confirm"]["refuted"])
+
+    slower, faster = [1.02, 1.021, 1.019], [0.5, 0.501, 0.499]
+    assert not refuted("lower", [-0.01, 0.01, 0.03], slower)
+    assert refuted("higher", [0.03, 0.05, 0.04], slower)
+    assert refuted("worse", [0.5, 0.51, 0.52], [1.0, 1.0, 1.001])
+    assert not refuted("trade-off", [0.5, 0.51, 0.52], faster)
+
+
+def test_what_is_not_known_is_said_on_page_terminal_and_run_config(made_up, tmp_path):
+    settings = made_up.settings_of(tmp_path / "out", budget={"trials": 9, "hours": 0.5}, confirm=None)
+    ledger, fields = Ledger(settings.output), {"seed": 1, "epochs": {"next_layer": 40}, "digest": "d"}
+    ledger.add(Trial(0, "baseline", {}, **fields))
+    ledger.finish(TrialResult(0, "complete", {NLL: 1.0}))
+    found = {name: one.at(0.5) for name, one in settings.space.items()}
+    ledger.add(Trial(1, "search", found, rung=2, **fields))
+    ledger.finish(TrialResult(1, "complete", {NLL: 1.1}))
+    ledger.add(Trial(2, "search", found, **fields | {"epochs": {"next_layer": 4}}))
+    Spent(attempts=2, seconds=60.0, cpu_seconds=50.0).write(ledger.folder(2))
+    ledger.note_session("a", 1700.0)
+    summary = summarise(settings)
+    assert summary.data["unbeaten"]
+    assert no_bundle(summary.data) == "the run config itself was at least as good, and nothing was repeated"
+    unbeaten, alone = summary.data["remarks"]
+    assert unbeaten.startswith("The run config itself, trained once, was at least as good")
+    assert alone.startswith("Nothing was repeated")
+    assert f"# {unbeaten}\n# {alone}\n" in summary.best_yaml
+    assert "reason" not in summary.data["trials"][2], "it may still be at work"
+    ledger.note_session("a", 1800.0)
+    again = summarise(settings).data
+    assert "1 of its trials was not finished" in again["remarks"][1]
+    assert again["trials"][2]["reason"].startswith("the hours of the budget were over")
+    assert (again["trials"][2]["attempts"], again["trials"][2]["cpu_seconds"]) == (2, 50.0)
+    wanted = made_up.settings_of(
+        tmp_path / "out", budget={"trials": 9}, confirm={"seeds": 3, "split": "test"}
+    )
+    repeat(ledger, {}, [1.0, 1.01])
+    data = summarise(wanted).data
+    assert data["remarks"][-1].startswith("The best settings and the baseline have not both been repeated")
+    assert no_bundle(data)
+    repeat(ledger, found, [0.9, 0.91])
+    assert summarise(wanted).data["remarks"] == [unbeaten]
+    assert not no_bundle(summarise(wanted).data), "the repetitions say more than one training each"
 
 
 def test_of_several_repeated_settings_the_lowest_mean_is_taken(made_up, tmp_path):

@@ -1,0 +1,41 @@
+"""What a reader of a campaign's result must know besides its numbers, in sentences."""
+
+from __future__ import annotations
+
+__all__ = ["OVER", "remarks_on"]
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+OVER = "the hours of the budget were over; with more of them the same command goes on with it"
+"""Reason of a trial of the search that has no result and gets none."""
+
+UNBEATEN = "The run config itself, trained once, was at least as good as the best trial of the search."
+CUT = (
+    "The search ended with the hours of its budget: {count} of its trials {were} not finished. With more of "
+    "them the same command goes on."
+)
+ALONE = "Nothing was repeated with other seeds: whether this is a gain or luck is not known."
+MISSING = (
+    "The best settings and the baseline have not both been repeated: whether this is a gain or luck is not "
+    "known."
+)
+
+
+def remarks_on(summary: Mapping[str, Any], *, compared: bool) -> Iterator[str]:
+    """Sentences about the result as a whole.
+
+    Args:
+        summary: ``chosen``, ``unbeaten``, ``trials`` and ``confirm`` of
+            :func:`caloray.tuning.summary.summarise`.
+        compared: Whether there are repetitions of the best settings and of the baseline.
+    """
+    if summary["chosen"] is None:
+        return
+    if summary["unbeaten"]:
+        yield UNBEATEN
+    count = sum(trial.get("reason") == OVER for trial in summary["trials"])
+    if count:
+        yield CUT.format(count=count, were="was" if count == 1 else "were")
+    if not compared:
+        yield ALONE if summary["confirm"] is None else MISSING
