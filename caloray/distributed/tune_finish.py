@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from caloray.atomic import staging_directory, write_bytes, write_json
+from caloray.atomic import staging_directory, write_bytes
 from caloray.config import RunConfig, load_config
 from caloray.distributed.feed import Feed
 from caloray.distributed.jobs import component_jobs
@@ -44,7 +44,7 @@ def write_settings(settings: TuneConfig) -> None:
     """Keep the campaign and the run config that it searches around beside its trials, without credentials.
 
     The run config keeps its name, in the folder ``base``. Whoever reads the directory later needs neither of
-    the original files.
+    the original files. Fields stand in the order of the campaign's file.
     """
     output = settings.output.absolute()
     run = absolute_paths(base_run(settings)).model_dump(mode="json")
@@ -56,7 +56,7 @@ def write_settings(settings: TuneConfig) -> None:
         if before.name != settings.config.name:
             before.unlink()
     write_bytes(output / base, yaml.safe_dump(run, sort_keys=False).encode())
-    write_json(output / SETTINGS, campaign)
+    write_bytes(output / SETTINGS, (json.dumps(campaign, indent=1) + "\n").encode())
 
 
 def read_campaign(output: Path) -> TuneConfig:

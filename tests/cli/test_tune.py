@@ -12,10 +12,11 @@ import yaml
 from caloray.cli import main
 from caloray.cli.tune_view import standing_line, trial_cells
 from caloray.distributed.progress import ComponentProgress
-from caloray.distributed.tune_finish import write_settings
+from caloray.distributed.tune_finish import read_campaign, write_settings
 from caloray.tuning.director import Director
 from caloray.tuning.ledger import Ledger, TrialResult
 from caloray.tuning.settings import TuneConfig, load_tuning
+from caloray.tuning.space import Parameter
 
 RATE = "training.first_layer.schedule.max_lr"
 BINS = "scheme.flows.first_layer.spline.bins"
@@ -179,3 +180,12 @@ def test_what_is_shown_while_it_runs(begun: TuneConfig) -> None:
     cells = trial_cells(ledger.trials()[1], now)
     assert cells[:7] == ("1", "search", "0", "first_layer", "1/2", "2.50", "0:05")
     assert "max_lr " in cells[7]
+
+
+def test_the_record_keeps_the_order_of_the_file(begun: TuneConfig) -> None:
+    """A page that is written again later shows the fields where they were."""
+    name = "training.next_layer.clip"
+    more = {**begun.space, name: Parameter.model_validate({"uniform": [1, 5]})}
+    for space in (more, dict(reversed(more.items()))):
+        write_settings(begun.model_copy(update={"space": space}))
+        assert list(read_campaign(begun.output).space) == list(space)
