@@ -5,7 +5,8 @@
 Each side runs twice, with few and with many trials; the difference over the difference of trials is what
 one more trial costs, without Ray's start, the ingest and the report. CPU seconds are those of all processes
 of the command, Ray's among them. A trial of the campaign is one epoch of a tiny flow on 160 showers, measured
-and recorded, with its files; a bare trial reports one number. What a campaign's trial says that it spent
+and recorded, with its files; a bare trial reports one number, in a process of its own (Ray Tune's default)
+or in one that serves trial after trial, as the campaign has it. What a campaign's trial says that it spent
 itself (training, measuring) stands beside it.
 """
 
@@ -29,7 +30,7 @@ from process_tree import Measured, watch
 ROOT = Path(__file__).parents[1]
 SAMPLE = ROOT / "data" / "geant4_par04_ds2.hdf5"
 FEW, SHOWERS = 2, 200
-SIDES = ("bare", "campaign")
+SIDES = ("bare", "bare, processes reused", "campaign")
 
 
 def parse() -> argparse.Namespace:
@@ -40,12 +41,14 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--concurrent", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--bare", nargs=2, type=int, metavar=("TRIALS", "CONCURRENT"), help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--bare", nargs=3, type=int, metavar=("TRIALS", "CONCURRENT", "REUSE"), help=argparse.SUPPRESS
+    )
     return parser.parse_args()
 
 
-def bare(trials: int, concurrent: int) -> None:
-    """As many function trials that report one number."""
+def bare(trials: int, concurrent: int, reuse: int) -> None:
+    """As many function trials that report one number, each in its own process or not."""
     from ray import tune
 
     from caloray.config import ClusterConfig
@@ -59,7 +62,9 @@ def bare(trials: int, concurrent: int) -> None:
         tuner = tune.Tuner(
             tune.with_resources(trivial, {"cpu": 1}),
             param_space={"x": tune.uniform(0, 1)},
-            tune_config=tune.TuneConfig(num_samples=trials, max_concurrent_trials=concurrent),
+            tune_config=tune.TuneConfig(
+                num_samples=trials, max_concurrent_trials=concurrent, reuse_actors=bool(reuse)
+            ),
             run_config=tune.RunConfig(storage_path=folder, verbose=0),
         )
         results = tuner.fit()
@@ -111,8 +116,9 @@ def campaign(scratch: Path, trials: int, concurrent: int) -> Path:
 
 
 def command(side: str, scratch: Path, trials: int, concurrent: int) -> list[str]:
-    if side == "bare":
-        return [sys.executable, __file__, "--bare", str(trials), str(concurrent)]
+    if side != "campaign":
+        reuse = str(int(side != "bare"))
+        return [sys.executable, __file__, "--bare", str(trials), str(concurrent), reuse]
     return [sys.executable, "-m", "caloray", "tune", str(campaign(scratch, trials, concurrent))]
 
 
@@ -150,7 +156,9 @@ def measure(scratch: Path, trials: int, concurrent: int) -> dict[str, Any]:
             "wall_per_trial": (more.wall - less.wall) / (trials - FEW),
         }
     found["campaign"]["own_cpu"] = own_seconds(scratch / "tune")
-    found["ratio"] = found["campaign"]["cpu_per_trial"] / found["bare"]["cpu_per_trial"]
+    found["ratios"] = {
+        side: found["campaign"]["cpu_per_trial"] / found[side]["cpu_per_trial"] for side in SIDES[:-1]
+    }
     return found
 
 
@@ -164,7 +172,9 @@ def table(rounds: list[dict[str, Any]]) -> None:
         start = median(next(iter(r[side]["runs"].values()))["cpu"] for r in rounds)
         own = f"{median(r[side]['own_cpu'] for r in rounds):.2f}" if side == "campaign" else ""
         print(f"| {side} | {cpu:.2f} | {own} | {wall:.2f} | {start:.1f} |")
-    print(f"\nratio {median(r['ratio'] for r in rounds):.2f}, load {median(r['load'] for r in rounds):.1f}")
+    for side in SIDES[:-1]:
+        print(f"\ncampaign over {side}: {median(r['ratios'][side] for r in rounds):.2f}", end="")
+    print(f", load {median(r['load'] for r in rounds):.1f}")
 
 
 def main() -> None:

@@ -77,11 +77,17 @@ def _confirmed(campaign: Campaign) -> Iterator[Html]:
                 change = plus_minus(found["value"], found["error"])
                 text = f"{group['label']} − baseline, {objective.label}, {confirm['split']} split: {change}. "
                 yield element("p", text, element("strong", found["words"]))
-                if found["told"] and found["value"] < 0:
-                    epochs = group["trained"]
-                    yield paragraph(LENGTH.format(epochs=epochs), css="remark")
+    gained = [group for group in confirm["groups"] if _gained(group)]
+    if gained:
+        yield paragraph(LENGTH.format(epochs=gained[0]["trained"]), css="remark")
     for remark in confirm["remarks"]:
         yield paragraph(remark, css="warning")
+
+
+def _gained(group: Record) -> bool:
+    """Told to be better than the baseline in something."""
+    found = [one["difference"] for one in group["objectives"].values() if one["difference"]]
+    return any(one["told"] and one["value"] < 0 for one in found)
 
 
 def confirm_table(campaign: Campaign) -> Html:

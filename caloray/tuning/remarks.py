@@ -7,6 +7,8 @@ __all__ = ["OVER", "remarks_on"]
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from caloray.tuning.space import Parameter
+
 OVER = "the hours of the budget were over; with more of them the same command goes on with it"
 """Reason of a trial of the search that has no result and gets none."""
 
@@ -20,14 +22,22 @@ MISSING = (
     "The best settings and the baseline have not both been repeated: whether this is a gain or luck is not "
     "known."
 )
+AT_THE_END = (
+    "The best value of {names} lies at the end of the searched range: there may be better ones beyond it."
+)
+NEAR = 0.04
+"""Share of a range that counts as its end."""
 
 
-def remarks_on(summary: Mapping[str, Any], *, compared: bool) -> Iterator[str]:
+def remarks_on(
+    summary: Mapping[str, Any], space: Mapping[str, Parameter], *, compared: bool
+) -> Iterator[str]:
     """Sentences about the result as a whole.
 
     Args:
         summary: ``chosen``, ``unbeaten``, ``trials`` and ``confirm`` of
             :func:`caloray.tuning.summary.summarise`.
+        space: What was searched.
         compared: Whether there are repetitions of the best settings and of the baseline.
     """
     if summary["chosen"] is None:
@@ -37,5 +47,21 @@ def remarks_on(summary: Mapping[str, Any], *, compared: bool) -> Iterator[str]:
     count = sum(trial.get("reason") == OVER for trial in summary["trials"])
     if count:
         yield CUT.format(count=count, were="was" if count == 1 else "were")
+    best = next(trial for trial in summary["trials"] if trial["number"] == summary["chosen"])
+    ends = [
+        name
+        for name in space
+        if name in best["assignment"] and _at_an_end(space[name], best["assignment"][name])
+    ]
+    if ends:
+        yield AT_THE_END.format(names=" and of ".join(ends))
     if not compared:
         yield ALONE if summary["confirm"] is None else MISSING
+
+
+def _at_an_end(parameter: Parameter, value: Any) -> bool:
+    """Whether a number lies in the outermost part of its range, or is its first or last."""
+    if parameter.kind == "choice":
+        return False
+    place = parameter.unit(value)
+    return value in parameter.ends or not NEAR < place < 1 - NEAR

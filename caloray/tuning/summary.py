@@ -111,7 +111,7 @@ def summarise(settings: TuneConfig) -> TuningSummary:
         "confirm": confirm,
         "budget": budget,
     }
-    data["remarks"] = list(remarks_on(data, compared=compared(confirm)))
+    data["remarks"] = list(remarks_on(data, settings.space, compared=compared(confirm)))
     data["best_yaml"] = "" if taken is None else best_config(settings, base, rows[taken], data)
     return TuningSummary(json.loads(json.dumps(data)))
 

@@ -317,6 +317,25 @@ def test_what_is_not_known_is_said_on_page_terminal_and_run_config(made_up, tmp_
     assert not no_bundle(summarise(wanted).data), "the repetitions say more than one training each"
 
 
+def test_a_best_at_the_end_of_its_range_is_told(made_up, tmp_path):
+    """Of the logarithmic and the whole ranges too; a middle says nothing, a choice has no end."""
+
+    def remarks(name: str, share: float) -> list[str]:
+        settings = made_up.settings_of(tmp_path / f"{name}-{share}", fidelity={"kind": "whole"})
+        found = {key: one.at(0.5) for key, one in settings.space.items()}
+        found[name] = settings.space[name].at(share)
+        ledger = Ledger(settings.output)
+        ledger.add(Trial(0, "search", found, 1, {"next_layer": 40}, "d"))
+        ledger.finish(TrialResult(0, "complete", {NLL: 1.0}))
+        return [text for text in summarise(settings).data["remarks"] if "end of the searched range" in text]
+
+    for name in ("training.next_layer.schedule.max_lr", "scheme.flows.next_layer.spline.bins"):
+        assert not remarks(name, 0.5)
+        for share in (0.0, 0.01, 0.99):
+            assert name in remarks(name, share)[0]
+    assert not remarks("training.next_layer.optimizer", 0.0)
+
+
 def test_of_several_repeated_settings_the_lowest_mean_is_taken(made_up, tmp_path):
     settings, ledger, (second, first) = repeated(made_up, tmp_path, confirm={"seeds": 3, "top": 2})
     repeat(ledger, second, [0.80, 0.81, 0.82])
