@@ -22,9 +22,7 @@ MISSING = (
     "The best settings and the baseline have not both been repeated: whether this is a gain or luck is not "
     "known."
 )
-AT_THE_END = (
-    "The best value of {names} lies at the end of the searched range: there may be better ones beyond it."
-)
+AT_THE_END = "Found at the end of the searched range, beyond which there may be better values: {names}."
 NEAR = 0.04
 """Share of a range that counts as its end."""
 
@@ -54,7 +52,7 @@ def remarks_on(
         if name in best["assignment"] and _at_an_end(space[name], best["assignment"][name])
     ]
     if ends:
-        yield AT_THE_END.format(names=" and of ".join(ends))
+        yield AT_THE_END.format(names=", ".join(ends))
     if not compared:
         yield ALONE if summary["confirm"] is None else MISSING
 
