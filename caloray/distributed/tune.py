@@ -50,6 +50,8 @@ from caloray.tuning.settings import TuneConfig
 
 _LOG = logging.getLogger(__name__)
 GRACE = 20.0
+DRIVER_MEMORY = 1 << 20
+"""What Ray sets aside for the driver of a nested trial: Ray Tune refuses nothing at all [bytes]."""
 _POLL = 0.3
 CONTINUE = "all results are kept: the same command continues (--debug shows the traceback)"
 _TRACK_EVERY = 5.0
@@ -288,7 +290,7 @@ class _Campaign:
         worker = {"CPU": wanted.cpus, **({"GPU": wanted.gpus} if wanted.gpus else {})}
         session.require(worker, "a trial", wanted.workers)
         if wanted.workers > 1:
-            return {"cpu": 0}  # the workers are set aside by Ray Train
+            return {"cpu": 0, "memory": DRIVER_MEMORY}  # Ray Train sets the workers aside
         limit = memory if wanted.memory_gb is None else int(wanted.memory_gb * 1e9)
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         asked = reserved(worker, limit, 1, nodes)

@@ -58,7 +58,8 @@ def test_asha_goes_on_as_if_it_had_never_stopped(
     assert parent.assignment == promoted[0].assignment
     assert weights(ledger, promoted[0]) == alone(toy, tmp_path, promoted[0])
     assert weights(ledger, parent) == alone(toy, tmp_path, parent)
-    assert not list(settings.output.glob("trials/**/checkpoints")), "kept only while they may be continued"
+    kept = {path.parts[-4] for path in settings.output.glob("trials/*/components/first_layer/checkpoints")}
+    assert f"{parent.number:04d}" in kept, "a larger budget may promote it once more"
 
 
 @pytest.mark.slow
@@ -93,7 +94,8 @@ def test_a_population_takes_over_weights(
             assert trial.assignment[RATE] == before
             assert weights(ledger, trial) == alone(toy, tmp_path, trial)
         else:
-            assert trial.assignment[RATE] in (pytest.approx(0.8 * before), pytest.approx(1.25 * before))
+            changed = (pytest.approx(0.8 * before), pytest.approx(min(1e-2, 1.25 * before)))
+            assert trial.assignment[RATE] in changed
             assert weights(ledger, trial) != alone(toy, tmp_path, trial), "its past was another's"
 
 
@@ -105,7 +107,7 @@ def test_components_of_a_finished_run_are_lent(
     from caloray.distributed.pipeline import train_run
     from caloray.distributed.session import connect
 
-    changes = {"confirm": None, "budget": {"trials": 1}, "set": {"training.first_layer.epochs": 3}}
+    changes = {"baseline": False, "budget": {"trials": 1}, "set": {"training.first_layer.epochs": 3}}
     lender = toy.config(tmp_path / "lender", training__next_layer__epochs=2)
     with connect(lender.cluster) as session:
         assert train_run(lender, session) is not None
