@@ -110,8 +110,8 @@ def children(output: Path) -> list[Any]:
     return list(client.search_runs([experiment.experiment_id]))
 
 
-def busy(output: Path, least: int) -> bool:
-    """Whether so many trials have ended, and two have a checkpoint and no result."""
+def busy(output: Path, ended: int, at_work: int) -> bool:
+    """Whether so many trials have ended, and so many have a checkpoint and no result."""
     if not output.exists():
         return False
     ledger = Ledger(output)
@@ -122,7 +122,7 @@ def busy(output: Path, least: int) -> bool:
         if trial.number not in results
         and any(ledger.folder(trial.number).glob("components/*/checkpoints/step-*"))
     ]
-    return len(results) >= least and len(begun) == 2
+    return len(results) >= ended and len(begun) >= at_work
 
 
 def test_kill_9_twice_while_halving_with_two_at_work(start: Start, tmp_path: Path) -> None:
@@ -138,9 +138,10 @@ def test_kill_9_twice_while_halving_with_two_at_work(start: Start, tmp_path: Pat
     )
     out = tmp_path / "out"
     before: list[Trial] = []
-    for least in (0, 2):
+    # the second time a worker that lives may take each short trial before another is up
+    for ended, working in ((0, 2), (3, 1)):
         process = start(*halving)
-        wait_for(partial(busy, out, least), process)
+        wait_for(partial(busy, out, ended, working), process)
         process.kill()
         assert process.wait(30) == -signal.SIGKILL
         trials = Ledger(out).trials()
@@ -153,7 +154,7 @@ def test_kill_9_twice_while_halving_with_two_at_work(start: Start, tmp_path: Pat
     trials, results = ledger.trials(), ledger.results()
     assert sorted(results) == [trial.number for trial in trials] == list(range(len(trials)))
     assert {result.status for result in results.values()} == {"complete"}
-    assert sum(result.attempts > 1 for result in results.values()) >= 2, "nobody was at work"
+    assert sum(result.attempts > 1 for result in results.values()) >= 1, "nobody was at work"
     rungs = Counter(trial.rung for trial in trials if trial.kind == "search")
     assert rungs[0] == 6
     assert rungs[1] >= 2, "a third, and at most one more that led at its time"
