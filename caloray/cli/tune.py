@@ -167,8 +167,7 @@ def _show_confirmation(confirm: dict[str, Any] | None) -> None:
                 words.append(f"{group['label']}, {name}: {difference['words']}")
     title = f"Repeated with other seeds, measured on split {confirm['split']}"
     print_table(("settings", "objective", "each seed", "mean", "against the baseline"), rows, title)
-    refuted = ["The run config itself is better than what was found: do not use it."] * confirm["refuted"]
-    for line in [*refuted, *words, *confirm["remarks"]]:
+    for line in [*words, *confirm["remarks"]]:
         say(line)
 
 

@@ -23,7 +23,6 @@ SHORT = (
     "No trial that the search has suggested has had the full budget yet; what follows is from shorter "
     "trainings, which cannot be compared with the baseline."
 )
-REFUTED = "The repetitions say that the run config itself is better than what was found: do not use it."
 LAST_GENERATION = (
     "The best settings are the constant values of the last generation; trained from scratch, the changes on "
     "the way are not repeated."
@@ -66,9 +65,7 @@ def _found(campaign: Campaign, best: Record, objective: Objective) -> Html:
 def _confirmed(campaign: Campaign) -> Iterator[Html]:
     """What the repetitions say."""
     confirm = campaign.record["confirm"]
-    if confirm["refuted"]:
-        yield paragraph(REFUTED, css="warning")
-    elif campaign.record["chosen"] != campaign.record["best"]:
+    if campaign.record["chosen"] != campaign.record["best"]:
         yield paragraph(f"The settings of trial {campaign.record['chosen']} have the best mean.")
     for group in confirm["groups"]:
         for objective in campaign.objectives:

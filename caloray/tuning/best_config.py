@@ -77,8 +77,6 @@ def _repeated(best: Mapping[str, Any], confirm: Mapping[str, Any]) -> list[str]:
                 words = found["difference"]["words"] if found["difference"] else ""
                 count, split = len(found["values"]), confirm["split"]
                 lines.append(f"Repeated {count} times, {name}, {split} split: {found['mean']:.6g}. {words}")
-    if confirm["refuted"]:
-        lines.append("DO NOT USE: the repetitions say that the run config itself is better.")
     return [*lines, *confirm["remarks"]]
 
 

@@ -12,6 +12,7 @@ from caloray.tuning.space import Parameter
 OVER = "the hours of the budget were over; with more of them the same command goes on with it"
 """Reason of a trial of the search that has no result and gets none."""
 
+REFUTED = "DO NOT USE: the repetitions say that the run config itself is better than what was found."
 UNBEATEN = "The run config itself, trained once, was at least as good as the best trial of the search."
 CUT = (
     "The search ended with the hours of its budget: {count} of its trials {were} not finished. With more of "
@@ -40,6 +41,8 @@ def remarks_on(
     """
     if summary["chosen"] is None:
         return
+    if summary["confirm"] is not None and summary["confirm"]["refuted"]:
+        yield REFUTED
     if summary["unbeaten"]:
         yield UNBEATEN
     count = sum(trial.get("reason") == OVER for trial in summary["trials"])

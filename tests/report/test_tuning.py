@@ -235,10 +235,10 @@ def changed(record: Any, **changes: Any) -> str:
 def test_what_was_found_is_said_as_it_is(record: Any) -> None:
     """Refuted settings, a search that found nothing, settings that were selected by the repetitions."""
     confirm = copy.deepcopy(record["confirm"])
-    assert "do not use it" not in changed(record)
+    assert "DO NOT USE" not in changed(record)
     confirm |= {"refuted": True, "remarks": ["The test split has helped to select."]}
-    text = changed(record, confirm=confirm)
-    assert "do not use it" in text
+    text = changed(record, confirm=confirm, remarks=["DO NOT USE: the run config itself is better."])
+    assert "DO NOT USE: the run config itself is better." in text
     assert "helped to select" in text
     assert "constant values of the last generation" in changed(record, fidelity={"kind": "pbt"})
 

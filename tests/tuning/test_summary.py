@@ -247,7 +247,9 @@ def test_settings_that_the_repetitions_refute_say_so_themselves(made_up, tmp_pat
     repeat(ledger, {}, [1.00, 1.01, 1.02])
     summary = summarise(settings)
     assert summary.data["confirm"]["refuted"]
-    assert "DO NOT USE: the repetitions say that the run config itself is better." in summary.best_yaml
+    (remark,) = summary.data["remarks"]
+    assert remark.startswith("DO NOT USE: the repetitions say that the run config itself is better")
+    assert f"# {remark}\n" in summary.best_yaml
     repeat(ledger, {}, [0.1] * 3, split="validation")
     assert summarise(settings).data["confirm"] == summary.data["confirm"], "another split does not count"
 
