@@ -40,6 +40,8 @@ from caloray.errors import StorageError
 TEMPORARY = ".tmp"
 _STAGED = re.compile(r".+\.\d+-[0-9a-f]{8}\.tmp")
 """Names that :func:`staging` gives."""
+_writing: set[str] = set()
+"""Those of them that a thread of this process is writing at this moment."""
 
 
 def sha256_bytes(data: bytes) -> str:
@@ -69,6 +71,7 @@ def staging(path: Path) -> Iterator[Path]:
         StorageError: The disk is full, read-only or not writable.
     """
     temporary = path.with_name(f"{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}{TEMPORARY}")
+    _writing.add(temporary.name)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -81,6 +84,8 @@ def staging(path: Path) -> Iterator[Path]:
     except BaseException:
         _remove(temporary)
         raise
+    finally:
+        _writing.discard(temporary.name)
 
 
 def write_bytes(path: Path, data: bytes) -> str:
@@ -140,13 +145,21 @@ def is_staged(path: Path) -> bool:
     return _STAGED.fullmatch(path.name) is not None
 
 
-def sweep_staged(directory: Path) -> list[Path]:
+def sweep_staged(directory: Path, name: str | None = None) -> list[Path]:
     """Remove what :func:`staging` left directly inside ``directory``; return what was removed.
 
-    Folders, links and files of any other name stay: in an output directory they may be somebody's.
+    Folders, links and files of any other name stay: in an output directory they may be somebody's. So does
+    what another thread of this process is writing.
+
+    Args:
+        directory: Where to look.
+        name: Only what would have become this file, where other processes may be writing others.
     """
     there = sorted(directory.glob(f"*{TEMPORARY}")) if directory.is_dir() else []
     stale = [path for path in there if is_staged(path) and path.is_file() and not path.is_symlink()]
+    stale = [path for path in stale if path.name not in _writing]
+    if name is not None:
+        stale = [path for path in stale if path.name.rsplit(".", 2)[0] == name]
     for path in stale:
         _remove(path)
     return stale

@@ -148,6 +148,27 @@ def test_sweep_takes_only_what_is_stale(tmp_path):
     assert atomic.sweep(tmp_path / "absent") == []
 
 
+def test_what_staging_left_can_be_removed_for_one_name_only(tmp_path):
+    mine, other, longer = "a.db.12-0123abcd.tmp", "plan.json.12-0123abcd.tmp", "a.db.json.12-0123abcd.tmp"
+    kept = [other, longer, "a.db.tmp", "a.db.12-0123abcd.tmp.gz"]
+    for name in (mine, *kept):
+        (tmp_path / name).write_text("x")
+    assert [p.name for p in atomic.sweep_staged(tmp_path, "a.db")] == [mine]
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(kept)
+    assert [p.name for p in atomic.sweep_staged(tmp_path)] == [longer, other]
+
+
+def test_what_a_thread_is_writing_is_not_stale(tmp_path):
+    """A campaign sweeps its directory while its mirror builds a database there."""
+    with atomic.staging(tmp_path / "a.db") as temporary:
+        temporary.write_text("x")
+        assert atomic.sweep_staged(tmp_path) == atomic.sweep_staged(tmp_path, "a.db") == []
+    left = temporary.with_name(temporary.name)
+    left.write_text("by a process with the same id, long ago")
+    assert atomic.sweep_staged(tmp_path) == [left]
+    assert (tmp_path / "a.db").read_text() == "x"
+
+
 def test_sweep_does_not_follow_links(tmp_path):
     kept = tmp_path / "kept"
     kept.mkdir()

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from caloray.atomic import staging
 from caloray.errors import ConfigError
 from caloray.tracking import (
     MlflowTracker,
@@ -23,6 +24,8 @@ from caloray.tracking import (
     redact,
     sync_run,
 )
+from caloray.tracking.client import prepare
+from caloray.tracking.mirror import DATABASE
 
 mlflow = pytest.importorskip("mlflow")
 
@@ -140,6 +143,18 @@ def test_sending_again_changes_nothing(tracked: Path) -> None:
     assert sync_run(tracked)
     child = next(run for run in all_runs(tracked) if run.info.run_name == "next-layer")
     assert len(client_of(tracked).get_metric_history(child.info.run_id, "train_loss")) == 4
+
+
+def test_a_new_database_leaves_alone_what_the_run_is_writing(tmp_path: Path) -> None:
+    """The mirror works in a thread of its own, beside a campaign that writes its plan at that moment."""
+    torn = tmp_path / f"{DATABASE}.12-0123abcd.tmp"
+    torn.write_bytes(b"half a database")
+    with staging(tmp_path / "plan.json") as temporary:
+        temporary.write_text("{}")
+        prepare(tmp_path / DATABASE)
+    assert (tmp_path / "plan.json").read_text() == "{}"
+    assert not torn.exists()
+    assert mlflow.tracking.MlflowClient(f"sqlite:///{tmp_path / DATABASE}").search_experiments()
 
 
 def test_a_dead_server_costs_one_warning_and_nothing_is_lost(

@@ -37,7 +37,7 @@ def prepare(path: Path) -> None:
     _quiet()
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-    sweep_staged(path.parent)
+    sweep_staged(path.parent, path.name)
     try:
         with staging(path) as temporary:
             store = SqlAlchemyStore(f"sqlite:///{temporary}", str(path.parent / "mlartifacts"))
