@@ -21,6 +21,10 @@ LABELS = {
     "fpd": ("FPD", "FPD"),
     "kpd": ("KPD", "KPD"),
     "weighted": ("weighted sum", "weighted sum"),
+    "prdc/precision": ("− precision (more precision is better)", "− precision"),
+    "prdc/recall": ("− recall (more recall is better)", "− recall"),
+    "prdc/density": ("− density (more density is better)", "− density"),
+    "prdc/coverage": ("− coverage (more coverage is better)", "− coverage"),
 }
 FIRST = (".schedule.", ".spline.", ".epochs")
 """What is shown first: the learning-rate schedule, the splines, the epochs."""

@@ -172,7 +172,7 @@ def _timed(settings: TuneConfig, run: RunConfig, names: tuple[str, ...]) -> tupl
     each = [_epoch_seconds(run.output / "components" / name) for name in names]
     if each and all(value is not None for value in each):
         share, words = _of_its_data(settings, run)
-        basis = f"the training in {run.output}{words}, without measuring"
+        basis = f"the training in {run.output}{words}, without measuring{_unscaled(settings)}"
         return share * sum(value for value in each if value), basis
     return None, "nothing was timed yet: run it with budget.trials=1 first, or train the run config"
 
@@ -185,6 +185,14 @@ def _of_its_data(settings: TuneConfig, run: RunConfig) -> tuple[float, str]:
     ours = run.data
     share = len(ours.files) * ours.split.train / (len(theirs.files) * theirs.split.train)
     return share, f" times {share:.3g} for other files and splits"
+
+
+def _unscaled(settings: TuneConfig) -> str:
+    """What the campaign sets or searches and an epoch's time depends on, in words."""
+    fields = [*settings.space, *settings.set]
+    costly = (name for name in fields if name.startswith("scheme.") or name.endswith((".batch", ".device")))
+    names = sorted({name.rsplit(".", 1)[-1] for name in costly})
+    return f", as if {', '.join(names)} did not matter" if names else ""
 
 
 def _epoch_seconds(folder: Path) -> float | None:

@@ -20,6 +20,7 @@ from caloray.report import tuning, tuning_figures
 from caloray.report.markup import element
 from caloray.report.tuning import write_tuning_page
 from caloray.report.tuning_view import Campaign, Objective, place_of, text_of, ticks_of
+from caloray.tuning import objective_settings
 from caloray.tuning.summary import summarise
 
 VOID = {"meta", "img"}
@@ -251,3 +252,11 @@ def test_importances_of_a_blind_forest_are_grey(record: Any) -> None:
         figure = tuning_figures.draw_importance(Campaign(blind), Objective.of(name))
         found = {bar.get_facecolor() for bar in figure.axes[0].patches}
         assert len(found) == colours
+
+
+@pytest.mark.parametrize("name", [name for name in objective_settings.WHOLE if name.startswith("prdc/")])
+def test_what_is_given_with_the_other_sign_is_called_so(name):
+    """Precision and its like are minimised as their negatives."""
+    objective = Objective.of(name)
+    word = name.removeprefix("prdc/")
+    assert (objective.short, objective.label) == (f"− {word}", f"− {word} (more {word} is better)")

@@ -48,6 +48,14 @@ def test_other_data_take_other_hours(load, timed):
     assert "times 0.143 for other files and splits" in part.basis
 
 
+def test_what_an_epoch_costs_besides_is_told(load, timed):
+    plain = look_ahead(load(**timed, **LOCAL))
+    assert plain.basis.endswith(", without measuring")
+    space = {LR: {"log_uniform": [1e-4, 1e-2]}, "scheme.flows.next_layer.hidden": {"choice": [16, 32]}}
+    other = look_ahead(load(**timed, **LOCAL, space=space, set={"training.next_layer.batch": 50}))
+    assert other.basis.endswith(", without measuring, as if batch, hidden did not matter")
+
+
 def test_what_has_ended_is_not_to_come(load, timed):
     settings = load(**timed, **LOCAL)
     ledger = Ledger(settings.output)
