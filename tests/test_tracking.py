@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import socket
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
@@ -179,6 +180,22 @@ def test_a_dead_server_costs_one_warning_and_nothing_is_lost(
     assert {run.info.status for run in all_runs(tmp_path)} == {"FINISHED"}
     child = next(run for run in all_runs(tmp_path) if run.info.run_name == "next-layer")
     assert len(client_of(tmp_path).get_metric_history(child.info.run_id, "train_loss")) == 3
+
+
+def test_a_database_that_breaks_costs_one_warning_and_no_traceback(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    tracker = MlflowTracker(tmp_path, TrackingConfig())
+    with caplog.at_level(logging.WARNING, logger="caloray.tracking"):
+        tracker.start("demo", ["next-layer"], {"seed": 3})
+        with sqlite3.connect(tmp_path / DATABASE) as database:
+            database.execute("DROP TABLE metrics")
+        write_epochs(tmp_path, "next-layer", range(3))
+        tracker.component_ended("next-layer", "FINISHED")
+        tracker.close("FINISHED")
+    assert len([r for r in caplog.records if r.name == "caloray.tracking"]) == 1
+    assert "Traceback" not in capfd.readouterr().err
+    assert tracker.pending
 
 
 def test_params_hold_no_secrets_and_stay_short() -> None:

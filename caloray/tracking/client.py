@@ -66,8 +66,9 @@ def connect(uri: str) -> MlflowClient:
 def _quiet() -> None:
     for key, value in _PATIENCE.items():
         os.environ.setdefault(key, value)
-    for noisy in ("alembic", "mlflow", "urllib3"):
+    for noisy in ("alembic", "urllib3"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
+    logging.getLogger("mlflow").setLevel(logging.CRITICAL)  # it logs with a traceback what it raises as well
 
 
 def log_artifact(client: MlflowClient, run_id: str, path: Path, name: str) -> None:
