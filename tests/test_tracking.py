@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -196,6 +197,30 @@ def test_a_database_that_breaks_costs_one_warning_and_no_traceback(
     assert len([r for r in caplog.records if r.name == "caloray.tracking"]) == 1
     assert "Traceback" not in capfd.readouterr().err
     assert tracker.pending
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (TimeoutError(), "TimeoutError()"),
+        (
+            OSError("(raised by autoflush)\n(sqlite3.OperationalError) disk I/O error\n[SQL: UPDATE]"),
+            "disk I/O",
+        ),
+    ],
+)
+def test_the_warning_says_why(
+    tmp_path: Path, caplog: Any, monkeypatch: Any, error: Exception, reason: str
+) -> None:
+    def refuse(uri: str) -> None:
+        raise error
+
+    monkeypatch.setattr("caloray.tracking.mirror.connect", refuse)
+    tracker = MlflowTracker(tmp_path, TrackingConfig())
+    tracker.start("demo", [], {})
+    tracker.close("FINISHED")
+    (warning,) = (r for r in caplog.records if r.name == "caloray.tracking")
+    assert reason in warning.getMessage().partition(";")[0]
 
 
 def test_params_hold_no_secrets_and_stay_short() -> None:

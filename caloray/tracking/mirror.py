@@ -189,7 +189,8 @@ class MlflowTracker:
         self._pause = min(2 * self._pause, _LONGEST_PAUSE)
         if not self._warned:
             self._warned = True
-            reason = str(error).splitlines()[0].replace(self._uri, redact(self._uri))[:300]
+            lines = [line for line in str(error).splitlines() if "autoflush" not in line] or [repr(error)]
+            reason = lines[0].replace(self._uri, redact(self._uri))[:300]
             _LOG.warning(
                 "MLflow at %s does not answer (%s); the work goes on, the metrics wait in %s: "
                 "send them later with 'caloray track sync %s'",
