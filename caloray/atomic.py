@@ -30,6 +30,7 @@ import json
 import os
 import re
 import shutil
+import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -40,8 +41,8 @@ from caloray.errors import StorageError
 TEMPORARY = ".tmp"
 _STAGED = re.compile(r".+\.\d+-[0-9a-f]{8}\.tmp")
 """Names that :func:`staging` gives."""
-_writing: set[str] = set()
-"""Those of them that a thread of this process is writing at this moment."""
+_writing: dict[str, int] = {}
+"""Those of them that a thread of this process is writing at this moment, with the thread's number."""
 
 
 def sha256_bytes(data: bytes) -> str:
@@ -71,7 +72,7 @@ def staging(path: Path) -> Iterator[Path]:
         StorageError: The disk is full, read-only or not writable.
     """
     temporary = path.with_name(f"{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}{TEMPORARY}")
-    _writing.add(temporary.name)
+    _writing[temporary.name] = threading.get_ident()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -85,7 +86,7 @@ def staging(path: Path) -> Iterator[Path]:
         _remove(temporary)
         raise
     finally:
-        _writing.discard(temporary.name)
+        _writing.pop(temporary.name, None)
 
 
 def write_bytes(path: Path, data: bytes) -> str:
@@ -157,7 +158,8 @@ def sweep_staged(directory: Path, name: str | None = None) -> list[Path]:
     """
     there = sorted(directory.glob(f"*{TEMPORARY}")) if directory.is_dir() else []
     stale = [path for path in there if is_staged(path) and path.is_file() and not path.is_symlink()]
-    stale = [path for path in stale if path.name not in _writing]
+    here = threading.get_ident()  # what this thread began is over: an interruption may leave it unfinished
+    stale = [path for path in stale if _writing.get(path.name, here) == here]
     if name is not None:
         stale = [path for path in stale if path.name.rsplit(".", 2)[0] == name]
     for path in stale:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 __all__ = ["FileStop", "StopRequest", "watch_signals"]
 
+import math
 import signal
 import threading
 import time
@@ -25,6 +26,8 @@ from caloray.errors import InterruptedRunError
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 REPEAT = 0.5
+SETTLE = 0.9 * REPEAT
+"""Seconds that the cleaning up behind a stop's error has before it is interrupted, too."""
 _LOOK_EVERY = 0.2
 
 
@@ -33,6 +36,8 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.signal: int | None = None
+        self.told = -math.inf
+        """When an error was made of it last, on the monotonic clock."""
 
     @property
     def requested(self) -> bool:
@@ -45,6 +50,7 @@ class StopRequest:
 
     def error(self, what: str) -> InterruptedRunError:
         """The error with which ``what`` leaves; its ``signal`` makes the exit status 143 or 130."""
+        self.told = time.monotonic()
         number = self.signal if self.signal is not None else int(signal.SIGTERM)
         return InterruptedRunError(
             f"{what} stopped by {signal.Signals(number).name}",
@@ -99,7 +105,8 @@ def watch_signals(grace: float | None = None, what: str = "the run") -> Iterator
 
     Args:
         grace: Seconds after the signal when the main thread is interrupted by the request's error wherever
-            it is; None leaves the stop to the loop alone. For work that may be broken off at any point.
+            it is; None leaves the stop to the loop alone. For work that may be broken off at any point. It
+            is interrupted again where it does not end, but not in what it cleans up at once.
         what: The work's name in that error.
     """
     stop = StopRequest()
@@ -109,7 +116,8 @@ def watch_signals(grace: float | None = None, what: str = "the run") -> Iterator
 
     def expire(number: int, frame: FrameType | None) -> None:
         del number, frame
-        raise stop.error(what)
+        if time.monotonic() - stop.told > SETTLE:
+            raise stop.error(what)
 
     def receive(number: int, frame: FrameType | None) -> None:
         del frame

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -162,11 +163,21 @@ def test_what_a_thread_is_writing_is_not_stale(tmp_path):
     """A campaign sweeps its directory while its mirror builds a database there."""
     with atomic.staging(tmp_path / "a.db") as temporary:
         temporary.write_text("x")
-        assert atomic.sweep_staged(tmp_path) == atomic.sweep_staged(tmp_path, "a.db") == []
+        with ThreadPoolExecutor(1) as other:
+            for name in (None, "a.db"):
+                assert other.submit(atomic.sweep_staged, tmp_path, name).result() == []
     left = temporary.with_name(temporary.name)
     left.write_text("by a process with the same id, long ago")
     assert atomic.sweep_staged(tmp_path) == [left]
     assert (tmp_path / "a.db").read_text() == "x"
+
+
+def test_what_this_thread_could_not_finish_is_stale(tmp_path):
+    """An interruption may come between two frames; the traceback then keeps the first from cleaning up."""
+    broken_off = atomic.staging(tmp_path / "a.db")
+    broken_off.__enter__().write_text("x")
+    assert [path.name.rsplit(".", 2)[0] for path in atomic.sweep_staged(tmp_path)] == ["a.db"]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_sweep_does_not_follow_links(tmp_path):

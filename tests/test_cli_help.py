@@ -194,7 +194,7 @@ def test_sigterm_leaves_with_143_and_runs_finally(tmp_path):
         "from caloray.cli import main\n"
         "sys.exit(main(['doctor']))\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert done.returncode == 143, done.stderr
     assert mark.exists()
     assert "Traceback" not in done.stderr

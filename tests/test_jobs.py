@@ -18,7 +18,8 @@ SRUN = """\
 echo "$RAY_AUTH_MODE $*" >> srun.log
 cp "$RAY_AUTH_TOKEN_PATH" token.seen
 stat -c %a "$RAY_AUTH_TOKEN_PATH" > token.mode
-trap 'sleep 0.2; exit 143' TERM
+trap 'sleep 0.2; touch told; exit 143' TERM
+[ -z "${SRUN_EARLY:-}" ] || kill -TERM "$PPID"
 touch started
 for _ in $(seq ${SRUN_TENTHS:-0}); do sleep 0.1; done
 exit ${SRUN_STATUS:-0}
@@ -71,7 +72,7 @@ def _submit(environment, *arguments):
 def test_slurm_starts_ray_with_a_private_token(slurm):
     folder, environment = slurm
     batch = _submit(environment, "configs/demo.yaml", "--set", "seed=2")
-    assert batch.wait(timeout=30) == 0, batch.stderr.read()
+    assert batch.wait(timeout=120) == 0, batch.stderr.read()
     line = (folder / "srun.log").read_text()
     assert line.startswith("token ")
     assert "--address node1:24711 --min-nodes 2" in line
@@ -85,7 +86,7 @@ def test_slurm_starts_ray_with_a_private_token(slurm):
 def test_slurm_carries_out_another_job(slurm):
     folder, environment = slurm
     batch = _submit({**environment, "CALORAY_JOB": "tune"}, "configs/tune_demo.yaml")
-    assert batch.wait(timeout=30) == 0, batch.stderr.read()
+    assert batch.wait(timeout=120) == 0, batch.stderr.read()
     assert "-- python jobs/tune.py configs/tune_demo.yaml" in (folder / "srun.log").read_text()
     batch.stderr.close()
 
@@ -93,19 +94,33 @@ def test_slurm_carries_out_another_job(slurm):
 def test_slurm_passes_a_failure_through(slurm):
     _, environment = slurm
     batch = _submit({**environment, "SRUN_STATUS": "65"}, "configs/demo.yaml")
-    assert batch.wait(timeout=30) == 65
+    assert batch.wait(timeout=120) == 65
     batch.stderr.close()
+
+
+def _sleeps(pid):
+    """Whether a shell waits for what it has started, so that its traps are set."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "S"
 
 
 def test_slurm_forwards_sigterm_and_waits_for_the_checkpoint(slurm):
     folder, environment = slurm
     batch = _submit({**environment, "SRUN_TENTHS": "300"}, "configs/demo.yaml")
-    for _ in range(100):
-        if (folder / "started").exists():
-            break
+    end = time.monotonic() + 60
+    while not ((folder / "started").exists() and _sleeps(batch.pid)):
+        assert time.monotonic() < end
         time.sleep(0.05)
     batch.send_signal(signal.SIGTERM)
-    assert batch.wait(timeout=30) == 143
+    assert batch.wait(timeout=120) == 143
+    assert not list((folder / ".ray").iterdir())
+    batch.stderr.close()
+
+
+def test_slurm_forwards_a_sigterm_that_comes_at_once(slurm):
+    folder, environment = slurm
+    batch = _submit({**environment, "SRUN_TENTHS": "300", "SRUN_EARLY": "yes"}, "configs/demo.yaml")
+    assert batch.wait(timeout=120) == 143
+    assert (folder / "told").exists()
     assert not list((folder / ".ray").iterdir())
     batch.stderr.close()
 
@@ -113,6 +128,6 @@ def test_slurm_forwards_sigterm_and_waits_for_the_checkpoint(slurm):
 def test_slurm_wants_a_config(slurm):
     _, environment = slurm
     batch = _submit(environment)
-    assert batch.wait(timeout=30) != 0
+    assert batch.wait(timeout=120) != 0
     assert "CONFIG" in batch.stderr.read()
     batch.stderr.close()

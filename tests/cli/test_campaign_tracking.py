@@ -39,6 +39,7 @@ def model(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(stub, "quality", replace(builder.build(), digest="d" * 64))
     monkeypatch.setattr("caloray.distributed.produce.Bundle", stub)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setattr("caloray.tracking.background._LONG_PATIENCE", 600.0)
     return stub
 
 

@@ -9,7 +9,7 @@ from caloray.io.challenge import write_challenge
 
 
 def run(bundle, *words) -> int:
-    return main(["model", "time", str(bundle), "--repetitions", "2", "--limit", "2", *map(str, words)])
+    return main(["model", "time", str(bundle), "--repetitions", "2", "--limit", "60", *map(str, words)])
 
 
 def test_table_and_record(bundle_path, toy, tmp_path, capsys):

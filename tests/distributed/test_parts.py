@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,12 +25,15 @@ def result(name: str) -> ComponentResult:
     return ComponentResult(name, "0" * 64, 10, 5, 4, -1.5, 2.0)
 
 
-def test_a_stop_arrives_as_a_file(tmp_path: Path) -> None:
+def test_a_stop_arrives_as_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [100.0]
+    monkeypatch.setattr("caloray.interrupt.time", SimpleNamespace(monotonic=lambda: clock[0]))
     stop = FileStop(tmp_path / "stop")
     assert not stop.requested
     (tmp_path / "stop").write_text(f"{int(signal.SIGINT)}\n")
+    clock[0] += 0.19
     assert not stop.requested, "the file system is asked five times a second, not at every step"
-    time.sleep(0.21)
+    clock[0] += 0.02
     assert stop.requested
     with pytest.raises(InterruptedRunError, match="training stopped by SIGINT") as caught:
         stop.check("training")

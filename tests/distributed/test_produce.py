@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -94,32 +95,47 @@ def test_workers_leave_the_same_bytes_as_one_process(
     assert described["workers"]["count"] == 2
 
 
-@pytest.mark.faults
-def test_killed_workers_leave_no_trace(
-    ray_cluster: ModuleType, bundle: Path, undisturbed: Path, tmp_path: Path
-) -> None:
-    """Whoever makes shards 2 and 5 is killed in the midst of it."""
-    killed: list[str] = []
+def produce_and_kill(settings: Any, names: set[str]) -> set[str]:
+    """Carry out a campaign, kill -9 who makes the shards of these names, once each; those that were met."""
+    killed: set[str] = set()
     over = threading.Event()
 
     def kill() -> None:
-        while not over.is_set() and len(killed) < 2:
-            for note in notes_of(tmp_path):
-                if note.name in {"00002", "00005"} and note.name not in killed:
-                    os.kill(note.pid, signal.SIGKILL)
-                    killed.append(note.name)
+        while not over.is_set() and killed != names:
+            for note in notes_of(settings.output):
+                if note.name in names - killed:
+                    with suppress(ProcessLookupError):
+                        os.kill(note.pid, signal.SIGKILL)
+                        killed.add(note.name)
             time.sleep(0.001)
 
     thread = threading.Thread(target=kill)
     thread.start()
     try:
-        produce(campaign(bundle, tmp_path, workers={"count": 2, "cpus": 0.5}))
+        produce(settings)
     finally:
         over.set()
         thread.join()
-    assert set(killed) == {"00002", "00005"}
-    assert shards(tmp_path) == shards(undisturbed)
-    assert content(tmp_path) == content(undisturbed)
+    return killed
+
+
+@pytest.mark.faults
+def test_killed_workers_leave_no_trace(
+    ray_cluster: ModuleType, bundle: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    """Whoever makes shards 2 and 5 is killed in the midst of it.
+
+    A shard takes some milliseconds only, so that the killer may come too late and try its luck again.
+    """
+    workers, wanted = {"count": 2, "cpus": 0.5}, {"00002", "00005"}
+    for attempt in range(10):
+        out = tmp_path / str(attempt)
+        killed = produce_and_kill(campaign(bundle, out, workers=workers), wanted)
+        assert shards(out) == shards(undisturbed)
+        assert content(out) == content(undisturbed)
+        if killed == wanted:
+            break
+    assert killed == wanted
 
 
 @pytest.mark.faults
@@ -135,10 +151,10 @@ def test_a_stop_ends_with_whole_shards_and_is_continued(
     with pytest.raises(InterruptedRunError, match="generation stopped by SIGTERM"):
         produce_campaign(open_campaign(settings), stop)
     assert 0 < len(list(tmp_path.glob("receipts/*.json"))) < 10
-    assert not list(tmp_path.rglob("*.tmp"))
     assert not (tmp_path / "manifest.json").exists()
     produce(campaign(bundle, tmp_path))
     assert shards(tmp_path) == shards(undisturbed)
+    assert not list(tmp_path.rglob("*.tmp"))  # a worker may have died a moment after the driver swept
 
 
 def started(bundle: Path, output: Path, folder: Path) -> subprocess.Popen[str]:
@@ -234,6 +250,7 @@ def test_a_campaign_is_tracked(bundle: Path, tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setattr("caloray.distributed.journal._FIRST_PAUSE", 0.0)
+    monkeypatch.setattr("caloray.tracking.background._LONG_PATIENCE", 600.0)
     produce(campaign(bundle, tmp_path, tracking={}))
     client = mlflow.tracking.MlflowClient(f"sqlite:///{tmp_path.resolve() / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("caloray")

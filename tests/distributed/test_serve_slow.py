@@ -8,7 +8,6 @@ import re
 import socket
 import threading
 import time
-from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -107,12 +106,16 @@ def number(port, name):
     return float(found[1]) if found else 0.0
 
 
-def wait_for(port, pending):
-    """Until so many requests are under way."""
+def until(true):
     deadline = time.monotonic() + 240
-    while number(port, "caloray_pending_requests") != pending:
+    while not true():
         assert time.monotonic() < deadline
         time.sleep(0.2)
+
+
+def wait_for(port, pending):
+    """Until so many requests are under way."""
+    until(lambda: number(port, "caloray_pending_requests") == pending)
 
 
 def read(connection, *, close=True):
@@ -130,10 +133,7 @@ def read(connection, *, close=True):
 def test_what_clients_do_not_read_keeps_others_out_and_is_bounded(port):
     slow = [ask(port) for _ in range(2)]
     assert all(one.recv(12) == b"HTTP/1.1 200" for one in slow)
-    deadline = time.monotonic() + 240
-    while number(port, "caloray_showers_total") < 2 * SHOWERS:  # all of it is made
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+    until(lambda: number(port, "caloray_showers_total") >= 2 * SHOWERS)  # all of it is made
     time.sleep(2.0)
     assert number(port, "caloray_pending_requests") == 2
     assert number(port, "caloray_pending_showers") == 2 * SHOWERS
@@ -180,15 +180,12 @@ def test_what_is_not_sent_yet_is_seen():
         server, _ = listener.accept()
         sending = threading.Thread(target=server.sendall, args=(bytes(20_000_000),))
         sending.start()
-        time.sleep(0.3)
-        assert unsent(port) == 1
-        while sending.is_alive():
-            client.recv(1 << 20)
-        client.settimeout(0.5)
-        with suppress(TimeoutError):
-            while client.recv(1 << 20):
-                pass
-        assert unsent(port) == 0
+        until(lambda: unsent(port) == 1)
+        left = 20_000_000
+        while left:
+            left -= len(client.recv(1 << 20))
+        sending.join()
+        until(lambda: unsent(port) == 0)
         client.close()
         server.close()
 

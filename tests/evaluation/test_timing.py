@@ -20,7 +20,7 @@ from caloray.io.origin import geant4_time
 from caloray.postprocess.renormalise import Renormalise
 
 SAMPLE = Path(__file__).parents[2] / "data" / "geant4_par04_ds2.hdf5"
-QUICK = TimingSettings(batches=(1, 3, 20), repetitions=2, limit=1.5)
+QUICK = TimingSettings(batches=(1, 3, 20), repetitions=2, limit=60)
 
 
 @pytest.fixture(scope="module")

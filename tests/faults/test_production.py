@@ -101,28 +101,27 @@ def assert_whole(directory: Path) -> None:
 
 
 def test_killed_robbed_and_stopped_it_still_makes_the_same_showers(
-    start: Start, undisturbed: Manifest, tmp_path: Path
+    start: Start, undisturbed: Manifest, tmp_path: Path, seconds_to_end: Callable[..., float]
 ) -> None:
     """SIGKILL, a full disk, SIGTERM, then to the end: exactly N, and those of an undisturbed run."""
     out = tmp_path / "out"
-    first = start(STUB_DELAY="0.1")
+    first = start(STUB_DELAY="0.3")
     wait_for(out / "receipts/shard-00000.json", first)
     os.kill(first.pid, signal.SIGKILL)
-    assert first.wait(10) == -signal.SIGKILL
+    assert first.wait(60) == -signal.SIGKILL
     assert not (out / "manifest.json").exists()
-    second = start(STUB_DELAY="0.1")
+    second = start(STUB_DELAY="0.4")
     wait_for(out / "receipts/shard-00002.json", second)
     resource.prlimit(second.pid, resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
     _, complaints = second.communicate(timeout=120)
     assert second.returncode == 74, complaints
     assert "error[CR-500]" in complaints
     assert_whole(out)
-    third = start(STUB_DELAY="0.2")
+    third = start(STUB_DELAY="0.5")
     wait_for(out / "receipts/shard-00004.json", third)
     third.terminate()
-    begin = time.monotonic()
-    _, complaints = third.communicate(timeout=60)
-    assert time.monotonic() - begin < 2
+    assert seconds_to_end(third) < 2
+    _, complaints = third.communicate()
     assert third.returncode == 143, complaints
     assert "run the same command again" in complaints
     assert_whole(out)
@@ -136,15 +135,14 @@ def test_killed_robbed_and_stopped_it_still_makes_the_same_showers(
     assert [shard.sha256 for shard in made.shards] == [shard.sha256 for shard in undisturbed.shards]
 
 
-def test_ctrl_c_in_a_long_block(start: Start, tmp_path: Path) -> None:
+def test_ctrl_c_in_a_long_block(start: Start, tmp_path: Path, seconds_to_end: Callable[..., float]) -> None:
     out = tmp_path / "out"
     process = start(STUB_DELAY="60")
     wait_for(out / "workers/00000.json", process)
     time.sleep(0.3)
     os.kill(process.pid, signal.SIGINT)
-    begin = time.monotonic()
-    _, complaints = process.communicate(timeout=60)
-    assert time.monotonic() - begin < 2
+    assert seconds_to_end(process) < 2
+    _, complaints = process.communicate()
     assert process.returncode == 130, complaints
     assert_whole(out)
     assert not (out / "workers").exists()

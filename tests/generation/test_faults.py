@@ -77,10 +77,10 @@ def test_killed_driver_leaves_whole_shards_and_is_continued(
 ) -> None:
     out = tmp_path / "out"
     for index in (1, 3):
-        process = start(*ARGUMENTS, "-o", out, STUB_DELAY="0.1")
+        process = start(*ARGUMENTS, "-o", out, STUB_DELAY="0.3")
         wait_for(out / f"receipts/shard-{index:05d}.json", process)
         os.kill(process.pid, signal.SIGKILL)
-        assert process.wait(10) == -signal.SIGKILL
+        assert process.wait(60) == -signal.SIGKILL
         assert not (out / "manifest.json").exists()
         assert_only_whole_files(out, plan)
     before = (out / "shards/shard-00000.parquet").stat().st_mtime_ns
@@ -96,7 +96,13 @@ def test_killed_driver_leaves_whole_shards_and_is_continued(
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 @pytest.mark.parametrize("delay", ["0.2", "30"])
 def test_a_signal_stops_within_two_seconds(
-    start: Start, tmp_path: Path, plan: GenerationPlan, number: int, status: int, delay: str
+    start: Start,
+    tmp_path: Path,
+    plan: GenerationPlan,
+    seconds_to_end: Callable[..., float],
+    number: int,
+    status: int,
+    delay: str,
 ) -> None:
     """Also in the midst of a block that lasts much longer."""
     out = tmp_path / "out"
@@ -104,9 +110,8 @@ def test_a_signal_stops_within_two_seconds(
     wait_for(out / "plan.json", process)
     time.sleep(0.5)
     os.kill(process.pid, number)
-    begin = time.monotonic()
-    _, complaints = process.communicate(timeout=20)
-    assert time.monotonic() - begin < 2
+    assert seconds_to_end(process) < 2
+    _, complaints = process.communicate()
     assert process.returncode == status, complaints
     assert "run the same command again" in complaints
     assert not list(out.rglob("*.tmp"))
@@ -117,10 +122,10 @@ def test_stopped_request_is_continued(
     start: Start, model: Any, tmp_path: Path, plan: GenerationPlan, undisturbed: str
 ) -> None:
     out = tmp_path / "out"
-    process = start(*ARGUMENTS, "-o", out, STUB_DELAY="0.1")
+    process = start(*ARGUMENTS, "-o", out, STUB_DELAY="0.3")
     wait_for(out / "receipts/shard-00000.json", process)
     process.terminate()
-    assert process.wait(10) == 143
+    assert process.wait(60) == 143
     assert generate(model, plan, out).created["content_digest"] == undisturbed
 
 
@@ -299,7 +304,7 @@ def test_a_real_limit_on_file_size_ends_cleanly(
 ) -> None:
     """The kernel itself refuses the write, inside the Parquet library."""
     out = tmp_path / "out"
-    process = start(*ARGUMENTS, "-o", out, STUB_DELAY="0.1")
+    process = start(*ARGUMENTS, "-o", out, STUB_DELAY="0.3")
     wait_for(out / "receipts/shard-00000.json", process)
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
     _, complaints = process.communicate(timeout=60)

@@ -34,7 +34,7 @@ class Recorder:
         self.gate.set()
 
     def make_pieces(self, pieces):
-        self.gate.wait(10)
+        self.gate.wait(60)
         self.batches.append([(piece.seed, piece.start, len(piece.energies)) for piece in pieces])
         return [
             Sampled(np.full((len(p.energies), 2), float(p.seed), np.float32), np.zeros((1, 1)))
@@ -109,8 +109,10 @@ def test_what_arrives_during_a_batch_shares_the_next_one():
     async def run():
         model.gate.clear()
         first = asyncio.ensure_future(sampler.make(piece(0), "first"))
-        await asyncio.sleep(0.05)
-        assert 0.02 < sampler.busy_for < 60
+        async with asyncio.timeout(30):
+            while sampler.busy_for <= 0.02:
+                await asyncio.sleep(0.01)
+        assert sampler.busy_for < 60
         others = [asyncio.ensure_future(sampler.make(piece(i, 3), str(i))) for i in range(1, 5)]
         await asyncio.sleep(0.05)
         model.gate.set()

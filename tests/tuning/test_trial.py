@@ -133,7 +133,7 @@ def test_a_limit_on_time_counts_all_attempts(bench: Bench) -> None:
     Spent(attempts=2, seconds=100.0).write(job.folder)
     result = bench.carry_out(job, bench.stop(job, minutes=101 / 60))
     assert result.status == "stopped"
-    assert result.reason.startswith("time limit: 101 s of 101 s")
+    assert re.fullmatch(r"time limit: 1\d\d s of 101 s", result.reason), "how late, depends on the machine"
     assert result.attempts == 3
     assert 101 <= result.seconds < 130
 
