@@ -49,7 +49,7 @@ def train(
     only = tuple(components.split(",")) if components else ()
     only += _layer_components(settings, layers) if layers is not None else ()
     if dry_run:
-        _show_outline(settings, only, as_json=as_json)
+        _show_outline(settings, only, fresh=fresh, as_json=as_json)
         return
     bundle = train_settings(settings, fresh=fresh, only=only)
     if bundle is None:
@@ -101,12 +101,12 @@ def train_settings(
         return train_run(settings, session, progress, only)
 
 
-def _show_outline(settings: RunConfig, only: tuple[str, ...], *, as_json: bool) -> None:
+def _show_outline(settings: RunConfig, only: tuple[str, ...], *, fresh: bool, as_json: bool) -> None:
     from dataclasses import asdict
 
     from caloray.distributed.outline import outline_training
 
-    outline = outline_training(settings, only)
+    outline = outline_training(settings, only, fresh=fresh)
     if as_json:
         print_json(asdict(outline))
         return

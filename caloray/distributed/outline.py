@@ -10,7 +10,7 @@ from pathlib import Path
 
 from caloray.config import RunConfig
 from caloray.distributed.footprint import rows_per_shower, worker_memory
-from caloray.distributed.jobs import require_settings
+from caloray.distributed.jobs import identity_of, require_settings, shared_batches
 from caloray.distributed.run_directory import RunDirectory
 from caloray.errors import ConfigError
 from caloray.geometry import Geometry, load_geometry
@@ -20,7 +20,9 @@ from caloray.io.manifest import MANIFEST, Manifest
 from caloray.preprocess.statistics import TrainingStatistics
 from caloray.schemes.build import Scheme, build_scheme
 from caloray.schemes.component import Component
+from caloray.training.continuing import continuable
 from caloray.training.files import ComponentFolder
+from caloray.training.run import FREE
 
 
 @dataclass(frozen=True)
@@ -79,16 +81,18 @@ class Outline:
     components: tuple[ComponentOutline, ...]
 
 
-def outline_training(config: RunConfig, only: Sequence[str] = ()) -> Outline:
+def outline_training(config: RunConfig, only: Sequence[str] = (), *, fresh: bool = False) -> Outline:
     """Look at config and data (file headers, or the manifest) and say what training would do.
 
     Args:
         config: The run.
         only: These components alone.
+        fresh: What was trained before would be discarded.
 
     Raises:
         ConfigError: The scheme does not suit the geometry, or has no such component.
         DataError: An input file is damaged or missing.
+        CheckpointError: A component was trained, or begun, with another config.
     """
     run = RunDirectory.of(config)
     geometry, showers, ingested = _data(config, run)
@@ -96,7 +100,11 @@ def outline_training(config: RunConfig, only: Sequence[str] = ()) -> Outline:
     require_settings(config, scheme.components)
     require_known(only, scheme.components)
     chosen = [name for name in scheme.components if not only or name in only]
-    parts = [_outline(config, run, scheme.component(name), geometry, showers) for name in chosen]
+    manifest = Manifest.load(run.shards) if ingested and not fresh else None
+    parts = []
+    for part in map(scheme.component, chosen):
+        state = "new" if fresh else _state(config, run, part, manifest)
+        parts.append(_outline(config, state, part, geometry, showers))
     return Outline(run.path, geometry.name, showers, ingested, tuple(parts))
 
 
@@ -151,7 +159,7 @@ def _conditions(config: RunConfig, run: RunDirectory) -> tuple[str, ...]:
 
 
 def _outline(
-    config: RunConfig, run: RunDirectory, part: Component, geometry: Geometry, showers: dict[str, int]
+    config: RunConfig, state: str, part: Component, geometry: Geometry, showers: dict[str, int]
 ) -> ComponentOutline:
     training, workers = config.training_of(part.name), config.workers_of(part.name)
     rows = showers.get("train", 0) * rows_per_shower(part, geometry)
@@ -165,13 +173,23 @@ def _outline(
         steps=training.epochs * (rows // max(1, min(training.batch, rows))),
         memory=worker_memory(part, training, geometry, showers, workers),
         workers=f"{workers.workers} x {workers.cpus:g} CPU{gpus}",
-        state=_state(run.component(part.name)),
+        state=state,
         layers=len(part.layers),
         warm_start=training.warm_start,
     )
 
 
-def _state(folder: Path) -> str:
-    if ComponentFolder(folder).result() is not None:
+def _state(config: RunConfig, run: RunDirectory, part: Component, manifest: Manifest | None) -> str:
+    """How far it is; what the training would refuse is refused here."""
+    folder, training = ComponentFolder(run.component(part.name)), config.training_of(part.name)
+    finished = folder.result() is not None
+    if manifest is not None:
+        own = identity_of(config, manifest, part.name)
+        shared = shared_batches(part, config.workers_of(part.name))
+        free = FREE | {"warm_start.sha256"}  # where it would start from now does not matter to what has begun
+        if continuable(training) and not finished:
+            free |= {"training.epochs"}
+        folder.require({"training": training.model_dump(mode="json"), **own, **shared}, free)
+    if finished:
         return "finished"
-    return "begun" if any((folder / "checkpoints").glob("step-*")) else "new"
+    return "begun" if any((folder.path / "checkpoints").glob("step-*")) else "new"

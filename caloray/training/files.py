@@ -73,7 +73,12 @@ class ComponentFolder:
         return self.path / "result" / "weights.safetensors"
 
     def claim(self, identity: dict[str, Any], free: frozenset[str] = frozenset()) -> None:
-        """Record what is trained here, or check that it is what was recorded.
+        """Record what is trained here, if nothing else is on record; see :meth:`require`."""
+        self.require(identity, free)
+        write_json(self.path / "identity.json", identity)
+
+    def require(self, identity: dict[str, Any], free: frozenset[str] = frozenset()) -> None:
+        """Refuse a training other than the one on record here.
 
         Args:
             identity: Nested plain values that determine the result.
@@ -96,7 +101,6 @@ class ComponentFolder:
                     f"{self.path}: was trained with another config ({'; '.join(changed[:5])})",
                     hint="use another output directory, or --fresh to discard what is there",
                 )
-        write_json(file, identity)
 
     def started_from(self) -> str | None:
         """Hash of the weights that an earlier call started from, None if there are none on record."""

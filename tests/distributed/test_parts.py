@@ -16,7 +16,7 @@ from caloray.distributed.pipeline import _all_or_error
 from caloray.distributed.progress import ProgressReader
 from caloray.distributed.run_directory import RunDirectory
 from caloray.distributed.trainer import _explained, _run_name
-from caloray.errors import ClusterError, ConfigError, InterruptedRunError, NumericalError
+from caloray.errors import CheckpointError, ClusterError, ConfigError, InterruptedRunError, NumericalError
 from caloray.tracking import NullTracker
 from caloray.training.files import ComponentResult
 
@@ -109,6 +109,27 @@ def test_the_outline_of_chosen_components(toy: Any, tmp_path: Path) -> None:
     assert [part.name for part in outline_training(config, ("first_layer",)).components] == ["first_layer"]
     with pytest.raises(ConfigError, match="no component 'nope'"):
         outline_training(config, ("first_layer", "nope"))
+
+
+def test_the_outline_refuses_what_the_training_would(toy: Any, tmp_path: Path) -> None:
+    """Another number of epochs is another schedule; where it is trained does not matter."""
+    config = toy.config(tmp_path / "run")
+    folder = RunDirectory.of(config).component("first_layer")
+    toy.trained_alone(config, "first_layer", folder)
+    elsewhere = toy.config(tmp_path / "run", training__first_layer__device="auto")
+    states = {part.name: part.state for part in outline_training(elsewhere).components}
+    assert states == {"layer_energies": "new", "first_layer": "finished", "next_layer": "new"}
+    record = (folder / "identity.json").read_bytes()
+    for change, told in (
+        ({"training__first_layer__epochs": 7}, "training.epochs: 6 -> 7"),
+        ({"seed": 9}, "seed: . -> 9"),
+    ):
+        other = toy.config(tmp_path / "run", **change)
+        with pytest.raises(CheckpointError, match=f"first_layer: was trained with another config .*{told}"):
+            outline_training(other)
+        assert outline_training(other, ("next_layer",)).components
+        assert {part.state for part in outline_training(other, fresh=True).components} == {"new"}
+    assert (folder / "identity.json").read_bytes() == record
 
 
 def test_a_fresh_start_keeps_the_shards(toy: Any, tmp_path: Path) -> None:
