@@ -180,13 +180,16 @@ def _outline(
 
 
 def _state(config: RunConfig, run: RunDirectory, part: Component, manifest: Manifest | None) -> str:
-    """How far it is; what the training would refuse is refused here."""
+    """How far it is; other settings or data than it was begun with are refused, as the training does.
+
+    The weights of a warm start are not looked for here, so that another source shows only in the training.
+    """
     folder, training = ComponentFolder(run.component(part.name)), config.training_of(part.name)
     finished = folder.result() is not None
     if manifest is not None:
         own = identity_of(config, manifest, part.name)
         shared = shared_batches(part, config.workers_of(part.name))
-        free = FREE | {"warm_start.sha256"}  # where it would start from now does not matter to what has begun
+        free = FREE | {"warm_start.sha256"}
         if continuable(training) and not finished:
             free |= {"training.epochs"}
         folder.require({"training": training.model_dump(mode="json"), **own, **shared}, free)
